@@ -169,7 +169,7 @@ class DeadlineExceeded(DicomNetworkError, TimeoutError):
         return f"time limit {self.timer!r} passed" + (f" ({self.seconds:g} s)" if self.seconds is not None else "")
 
 
-class Reject(Exception):  # noqa: N818  (a verb that handlers raise, as the contract names it)
+class Reject(Exception):
     """Raised by an ``on_association`` handler to answer A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
 
     def __init__(

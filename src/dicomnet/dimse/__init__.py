@@ -1,0 +1,1 @@
+"""The DICOM message service element (PS3.7), sans I/O."""

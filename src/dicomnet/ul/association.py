@@ -80,6 +80,7 @@ class Association:
         self._artim: float | None = None
         self._artim_name = "artim"
         self._pdu_deadline: float | None = None
+        self._pdus_begun = 0  # as the framer counts; tells whose deadline that is
         self._wait: float | None = None  # the user's wait for an answer (N-05: not ARTIM's business)
         self._wait_name = ""
 
@@ -93,8 +94,12 @@ class Association:
     def receive_data(self, data: Buffer, now: float) -> None:
         """Bytes from the peer. Views in the events that follow are valid until the next call."""
         self._now = now
+        if self.state is State.AWAITING_TRANSPORT:
+            raise LocalProtocolError("data before transport_opened")
+        if self.state is State.IDLE:  # after the end: nothing that comes means anything
+            return
         for frame in self._framer.receive(data):
-            if self.state is State.IDLE:
+            if self.close_wanted:
                 break
             if type(frame) is Fragment:
                 self._receive_fragment(frame)
@@ -102,11 +107,11 @@ class Association:
                 self._receive_pdu(frame)
             else:
                 self._step(Event.INVALID_PDU, frame)
-        if self._framer.mid_pdu:
-            if self._pdu_deadline is None and self.timeouts.pdu is not None:
-                self._pdu_deadline = now + self.timeouts.pdu
-        else:
+        if not self._framer.mid_pdu or self.state in (State.IDLE, State.AWAITING_CLOSE):
             self._pdu_deadline = None
+        elif self._pdu_deadline is None or self._pdus_begun != self._framer.pdus_begun:
+            self._pdus_begun = self._framer.pdus_begun
+            self._pdu_deadline = None if self.timeouts.pdu is None else now + self.timeouts.pdu
 
     def _receive_fragment(self, fragment: Fragment) -> None:
         if self.state is not State.ESTABLISHED:
@@ -144,6 +149,11 @@ class Association:
         output, self._output = self._output, []
         return output
 
+    @property
+    def has_output(self) -> bool:
+        """Whether ``data_to_send`` would return something."""
+        return bool(self._output)
+
     # --- time -------------------------------------------------------------------------------------------------------
 
     @property
@@ -162,8 +172,10 @@ class Association:
         elif self._wait is not None and now >= self._wait:
             self._expire(self._wait_name, AbortSource.USER)
         elif self._pdu_deadline is not None and now >= self._pdu_deadline:
-            self._pdu_deadline = None
-            if (Event.ABORT_REQUEST, self.state) in TABLE:
+            if self.state is State.AWAITING_REQUEST:  # nothing to abort yet: closed as by ARTIM
+                self._events.append(events.TimerExpired("pdu"))
+                self._step(Event.ARTIM_EXPIRED)
+            else:
                 self._expire("pdu", AbortSource.PROVIDER)
 
     def _expire(self, timer: str, source: int) -> None:
@@ -174,6 +186,7 @@ class Association:
         seconds: float | None = getattr(self.timeouts, name)
         self._artim = None if seconds is None else self._now + seconds
         self._artim_name = name
+        self._pdu_deadline = None
 
     def _start_wait(self, name: str) -> None:
         seconds: float | None = getattr(self.timeouts, name)
@@ -186,6 +199,8 @@ class Association:
         """A-ASSOCIATE request (requestor): sent as soon as the transport is open."""
         if not self.requestor:
             raise LocalProtocolError("the acceptor of a connection does not request the association")
+        if not (request.called_ae.strip() and request.calling_ae.strip()):
+            raise LocalProtocolError("an AE title is blank (PS3.8 Table 9-11)")
         self._encode(request)
         self._step(Event.ASSOCIATE_REQUEST)
         self.request = request
@@ -233,13 +248,14 @@ class Association:
         self._step(Event.ABORT_REQUEST, pdu.Abort(source, reason))
 
     def fail(self, detail: str, now: float) -> None:
-        """The layer above found that the peer broke the protocol: treated as an invalid PDU (2/6)."""
+        """The layer above found that the peer broke the protocol: as an invalid PDU (2/6), unless all is over."""
         self._now = now
-        self._step(Event.INVALID_PDU, InvalidPdu(detail))
+        if self.state not in (State.IDLE, State.AWAITING_CLOSE):
+            self._step(Event.INVALID_PDU, InvalidPdu(detail))
 
     def can(self, event: Event) -> bool:
-        """Whether Table 9-10 has a cell for ``event`` in the present state."""
-        return (event, self.state) in TABLE
+        """Whether Table 9-10 has a cell for ``event`` in the present state; an association that ended has none."""
+        return (event, self.state) in TABLE and not self.close_wanted
 
     def _require(self, event: Event) -> None:
         if not self.can(event):
@@ -248,7 +264,9 @@ class Association:
     @staticmethod
     def _encode(value: pdu.Pdu) -> bytes:
         try:
-            return pdu.encode(value)
+            encoded = pdu.encode(value)
+            pdu.decode(encoded)  # what we would not take from a peer is not sent to one
+            return encoded
         except (ValueError, OverflowError) as error:
             raise LocalProtocolError(f"{type(value).__name__} cannot be encoded: {error}") from error
 
@@ -276,6 +294,7 @@ class Association:
 
     def _close(self) -> None:
         self._artim = None
+        self._pdu_deadline = None
         self.close_wanted = True
 
     def _ae_2(self, received: object, encoded: bytes, before: State) -> None:
@@ -376,7 +395,8 @@ class Association:
             self._peer_failed(AbortSource.PROVIDER, AbortReason.UNEXPECTED_PDU, detail)
 
     def _aa_7(self, received: object, encoded: bytes, before: State) -> None:
-        self._output.append(pdu.encode(pdu.Abort(AbortSource.PROVIDER, AbortReason.UNEXPECTED_PDU)))
+        reason = received.reason if isinstance(received, InvalidPdu) else AbortReason.UNEXPECTED_PDU
+        self._output.append(pdu.encode(pdu.Abort(AbortSource.PROVIDER, reason)))
 
     def _peer_failed(self, source: int, reason: int, detail: str) -> None:
         self._events.append(events.PeerFailed(source, reason, detail))

@@ -1,11 +1,12 @@
 """What an association tells its user: the indications and confirmations of PS3.8 7 as values.
 
 Association, release and abort events carry the PDU as it came (``encoded``, with its header), for those who show it.
+Where it may hold a password or a ticket (PS3.7 D.3.3.7) it is not part of the ``repr``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dicomnet.ul.framer import Fragment
 from dicomnet.ul.pdu import AssociateAc, AssociateRq
@@ -16,7 +17,7 @@ class AssociateRequested:
     """A-ASSOCIATE indication: answer with ``accept`` or ``reject``."""
 
     request: AssociateRq
-    encoded: bytes
+    encoded: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class AssociateAccepted:
     """A-ASSOCIATE confirmation: data may flow."""
 
     accept: AssociateAc
-    encoded: bytes
+    encoded: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ class Framer:
         self._context_id = 0
         self._control = 0
         self._broken = False
+        self.pdus_begun = 0  # not counting those that came whole: a change means that another one is under way
 
     @property
     def mid_pdu(self) -> bool:
@@ -99,6 +100,8 @@ class Framer:
             return self._take_fragment(view, position, end, frames)
         if self._pdu_missing:
             return self._take_pdu(view, position, end, frames)
+        if not self._header and not self._p_data_left:
+            self.pdus_begun += 1
         after = min(end, position + HEADER_LENGTH - len(self._header))  # both kinds of header have 6 bytes
         self._header += view[position:after]
         if len(self._header) == HEADER_LENGTH:

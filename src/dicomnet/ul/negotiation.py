@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dicomnet.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, MAX_PDU_LENGTH
+from dicomnet.config import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    MAX_PDU_LENGTH,
+    Identity,
+    check_ae_title,
+)
 from dicomnet.ul.pdu import (
     AnsweredContext,
     AssociateAc,
     AssociateRq,
     ContextResult,
+    ExtendedNegotiation,
     ProposedContext,
     RoleSelection,
     UserInformation,
@@ -98,6 +105,7 @@ class Policy:
     max_length: int = MAX_PDU_LENGTH
     roles: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
     async_ops: tuple[int, int] = (1, 1)
+    extended: Mapping[str, bytes] = field(default_factory=dict)
     implementation_class_uid: str = IMPLEMENTATION_CLASS_UID
     implementation_version_name: str = IMPLEMENTATION_VERSION_NAME
 
@@ -128,13 +136,20 @@ def answer(request: AssociateRq, policy: Policy, *, identity_response: bytes | N
         _smaller(asked.async_ops[0], policy.async_ops[0]),
         _smaller(asked.async_ops[1], policy.async_ops[1]),
     )
+    extended = tuple(
+        ExtendedNegotiation(item.sop_class_uid, policy.extended[item.sop_class_uid])
+        for item in asked.extended
+        if item.sop_class_uid in policy.extended
+    )
+    wants_response = asked.identity is not None and asked.identity.response_requested  # PS3.7 D.3.3.7.2
     user = UserInformation(
         max_length=policy.max_length,
         implementation_class_uid=policy.implementation_class_uid,
         implementation_version_name=policy.implementation_version_name,
         async_ops=window,
         roles=roles,
-        identity_response=identity_response,
+        extended=extended,
+        identity_response=identity_response if wants_response else None,
     )
     contexts = tuple(_answer_context(context, policy) for context in request.contexts)
     return AssociateAc(request.called_ae, request.calling_ae, contexts, user, titles=request.titles)
@@ -186,3 +201,31 @@ def window(request: AssociateRq, accept: AssociateAc) -> tuple[int, int]:
     if asked is None or granted is None:
         return 1, 1
     return _smaller(asked[0], granted[0]), _smaller(asked[1], granted[1])
+
+
+def request(
+    called_ae: str,
+    calling_ae: str,
+    contexts: Iterable[ContextLike],
+    *,
+    identity: Identity | None = None,
+    async_ops: tuple[int, int] = (1, 1),
+    roles: Mapping[str, tuple[bool, bool]] | None = None,
+    extended: Mapping[str, bytes] | None = None,
+    max_length: int = MAX_PDU_LENGTH,
+) -> AssociateRq:
+    """The A-ASSOCIATE-RQ that asks for all this. Raises ValueError for what the standard does not allow.
+
+    ``async_ops``: (invoked, performed) operations that this side, the requestor, wants outstanding; (1, 1), which is
+    what silence means (PS3.7 D.3.3.3), is not sent. ``roles``: SOP class → (SCU, SCP) that it wants to be.
+    """
+    user = UserInformation(
+        max_length=max_length,
+        implementation_class_uid=IMPLEMENTATION_CLASS_UID,
+        implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+        async_ops=None if async_ops == (1, 1) else async_ops,
+        roles=tuple(RoleSelection(str(uid), scu, scp) for uid, (scu, scp) in (roles or {}).items()),
+        extended=tuple(ExtendedNegotiation(str(uid), data) for uid, data in (extended or {}).items()),
+        identity=identity,
+    )
+    return AssociateRq(check_ae_title(called_ae), check_ae_title(calling_ae), propose(contexts), user)

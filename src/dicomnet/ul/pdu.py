@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
+from dicomnet.config import Identity
 from dicomnet.errors import AbortReason
 from dicomnet.ul.wire import Cursor, InvalidPdu, counted, item, u8, u16, u32
 
@@ -88,19 +89,6 @@ class CommonExtendedNegotiation:
 
 
 @dataclass(frozen=True, slots=True)
-class UserIdentity:
-    """User identity request (PS3.7 D.3.3.7.1)."""
-
-    type: int
-    primary: bytes
-    secondary: bytes = b""
-    response_requested: bool = False
-
-    def __repr__(self) -> str:  # secrets stay out of logs
-        return f"UserIdentity(type={self.type}, {len(self.primary)} + {len(self.secondary)} bytes)"
-
-
-@dataclass(frozen=True, slots=True)
 class UserInformation:
     """User information item (PS3.8 9.3.2.3, PS3.7 D.3.3); None or empty means that the sub-item is absent.
 
@@ -115,7 +103,7 @@ class UserInformation:
     roles: tuple[RoleSelection, ...] = ()
     extended: tuple[ExtendedNegotiation, ...] = ()
     common_extended: tuple[CommonExtendedNegotiation, ...] = ()
-    identity: UserIdentity | None = None
+    identity: Identity | None = None
     identity_response: bytes | None = None
     unknown: tuple[tuple[int, bytes], ...] = ()
 
@@ -529,10 +517,10 @@ def _decode_common_extended(value: Cursor, version: int) -> CommonExtendedNegoti
     return CommonExtendedNegotiation(sop_class, service_class, tuple(related), version)
 
 
-def _decode_identity(value: Cursor) -> UserIdentity:
+def _decode_identity(value: Cursor) -> Identity:
     kind, response_requested = value.u8(), bool(value.u8())
     primary = value.take(value.u16())
-    return UserIdentity(kind, primary, value.take(value.u16()), response_requested)
+    return Identity(kind, primary, value.take(value.u16()), response_requested)
 
 
 def _decode_identity_response(value: Cursor) -> bytes:

@@ -1,0 +1,76 @@
+"""The files that are sent, in a cache folder: built when they are first asked for, by ``synthetic``.
+
+That is a process of its own: the measuring process never loads pydicom, because the memory of a process that measures
+shows up in the peaks of those that it starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+FILES, START = "files", "start.dcm"  # in the folder of a corpus
+_VERSION = 1  # of what ``synthetic`` writes: part of each folder's name, so that the cache never hides a change
+_MEMORY_DISK = Path("/dev/shm")
+_PREFIX = slice(128, 132)
+_GROUP_LENGTH = slice(140, 144)  # the value of (0002,0000), which counts from its own end
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Files of one kind. The first of them is small and not counted: it warms both ends up.
+
+    `start` is one more such file, for a run of its own that shows what it costs to start: that run and the one that
+    counts differ by the counted files alone.
+    """
+
+    start: Path
+    files: tuple[Path, ...]
+
+    @property
+    def count(self) -> int:
+        """Files that count."""
+        return len(self.files) - 1
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files that count."""
+        return sum(path.stat().st_size for path in self.files[1:])
+
+
+def default_folder() -> Path:
+    """Where the cache goes: to the memory disk if there is one."""
+    return _MEMORY_DISK if _MEMORY_DISK.is_dir() else Path(tempfile.gettempdir())
+
+
+def cache_in(folder: Path) -> Path:
+    """The cache within `folder`, made if need be: the user's own, and nobody else's to read or to prepare."""
+    cache = folder / f"dicomnet-benchmarks-{os.getuid()}"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if cache.is_symlink() or cache.stat().st_uid != os.getuid():
+        raise PermissionError(f"{cache} belongs to somebody else")
+    return cache
+
+
+def corpus(cache: Path, name: str, count: int) -> Corpus:
+    """Return the corpus `name` of `count` files, built if need be. ``large`` is one file of `count` frames."""
+    folder = cache / f"{name}-{count}-v{_VERSION}"
+    if not folder.exists():
+        command = [sys.executable, "-m", "benchmarks.synthetic", str(folder), name, str(count)]
+        subprocess.run(command, check=True, cwd=Path(__file__).resolve().parent.parent)
+    return Corpus(folder / START, tuple(sorted((folder / FILES).iterdir())))
+
+
+def digest_of(path: Path) -> str:
+    """A hash of the data set of a Part 10 file, as it lies there (PS3.10 7.1): what must arrive unchanged."""
+    with path.open("rb") as file:
+        head = file.read(_GROUP_LENGTH.stop)
+        if head[_PREFIX] != b"DICM":
+            raise ValueError(f"{path.name} is no Part 10 file")
+        file.seek(int.from_bytes(head[_GROUP_LENGTH], "little"), os.SEEK_CUR)
+        return hashlib.file_digest(file, "blake2b").hexdigest()

@@ -1,0 +1,178 @@
+"""A round of one contender; rounds of all contenders, taking turns; medians.
+
+A load that is a program of ours times itself, after a warm-up. A command-line tool cannot: it is run twice against
+the same SCP, with one message and then with all of them, and the difference counts. That leaves out what it takes to
+start, for every tool alike. Where several files arrive, their rate is that of their arrival: it is read off the files'
+times of modification, and no tool's start or end has part in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.corpora import digest_of
+from benchmarks.processes import MB, Failed, Missing, Process, Program, Usage
+
+_LIMIT = 180.0  # s for one load: an as-shipped sender of 200 files takes 18
+HOLD = 10.0  # s that idle associations are watched
+
+Figures = dict[str, float]
+Measure = Callable[["Contender", Path], Figures]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """Two programs that talk to each other, and what must have arrived when they are done."""
+
+    name: str
+    scp: Program
+    scu: Program
+    start: Program | None = None  # the SCU with one message: what it costs to start
+    amount: float | None = None  # what moves, in the scenario's unit; None: the SCU's own count
+    files: tuple[Path, ...] = ()  # what must arrive in the SCP's folder
+    intact: bool = False  # compare the data sets that arrived, not only count the files
+    held: int = 0  # associations that a holding SCU holds
+    most_rounds: int | None = None  # for one so slow that it would take most of a run
+
+
+@dataclass(slots=True)
+class Result:
+    """What the rounds of one contender gave: figures by round and their medians, or why there are none."""
+
+    contender: Contender
+    rounds: list[Figures] = field(default_factory=list)
+    missing: str = ""
+    error: str = ""
+
+    @property
+    def medians(self) -> Figures:
+        """The median of each figure."""
+        keys = self.rounds[0] if self.rounds else ()
+        return {key: statistics.median(figures[key] for figures in self.rounds) for key in keys}
+
+
+def alternate(
+    measure: Measure, contenders: Sequence[Contender], *, rounds: int, warm_up: bool, budget: float, folder: Path
+) -> list[Result]:
+    """Measure all contenders in turn, `rounds` times; with `warm_up`, once more before, which is not counted.
+
+    After the first, no round begins when `budget` seconds are used up.
+    """
+    results = [Result(contender) for contender in contenders]
+    end = time.monotonic() + budget
+    for number in range(-1 if warm_up else 0, rounds):
+        if number > 0 and time.monotonic() > end:
+            break
+        for result in results:
+            most = result.contender.most_rounds
+            if result.missing or result.error or (most is not None and not 0 <= number < most):
+                continue
+            started = time.monotonic()
+            figures = _round(measure, result, folder)
+            took = f"{time.monotonic() - started:.1f} s"
+            _note(f"  {'warm-up' if number < 0 else f'round {number + 1}'}: {result.contender.name}: {took}")
+            if number >= 0 and figures:
+                result.rounds.append(figures)
+    return results
+
+
+def _round(measure: Measure, result: Result, folder: Path) -> Figures:
+    with tempfile.TemporaryDirectory(prefix="round-", dir=folder) as work:
+        try:
+            return measure(result.contender, Path(work))
+        except Missing as reason:
+            result.missing = str(reason)
+        except Failed as reason:
+            result.error = str(reason)
+            _note(f"  {result.contender.name}: {result.error}")
+    return {}
+
+
+def exchange(contender: Contender, work: Path) -> Figures:
+    """One round: start the SCP, let the SCU do its work, stop the SCP, and see that nothing was lost."""
+    folder = work / "received"
+    folder.mkdir()
+    with Process.listening(contender.scp, work / "scp.log", folder=folder) as scp:
+        idle, cpu = scp.rss, scp.cpu
+        start = _run(contender.start, scp.port, work) if contender.start else None
+        scu = _run(contender.scu, scp.port, work)
+        ended = scp.stop()
+    _check_nothing_lost(contender, folder, scu, ended)
+    figures = _load(contender, start, scu) | {
+        "scp_cpu": ended.result.get("cpu", ended.cpu) - cpu,
+        "scp_peak": ended.peak / MB,
+        "scp_above": (ended.peak - idle) / MB,
+    }
+    figures["rate"] = figures["amount"] / (_arrival(contender, folder) or figures["seconds"])
+    figures["scu_cpu_each"] = figures["scu_cpu"] / figures["amount"]
+    figures["scp_cpu_each"] = figures["scp_cpu"] / figures["amount"]
+    return figures
+
+
+def hold(contender: Contender, work: Path) -> Figures:
+    """One round of nothing: what associations cost that are there and say nothing."""
+    with Process.listening(contender.scp, work / "scp.log") as scp:
+        before = scp.rss
+        with Process(contender.scu, work / "scu.log", port=scp.port) as scu:
+            scu.await_line("held", _LIMIT)
+            time.sleep(1)  # the last association's set-up is no part of the idling
+            cpu, since = scp.cpu, time.perf_counter()
+            time.sleep(HOLD)
+            figures = {
+                "held": float(contender.held),
+                "cpu_percent": 100 * (scp.cpu - cpu) / (time.perf_counter() - since),
+                "kb_each": (scp.rss - before) / 1024 / contender.held,
+                "threads": float(scp.threads),
+                "rss": scp.rss / MB,
+            }
+    return figures
+
+
+def _run(program: Program, port: int, work: Path) -> Usage:
+    with Process(program, work / "scu.log", port=port) as scu:
+        return scu.finish(_LIMIT)
+
+
+def _load(contender: Contender, start: Usage | None, scu: Usage) -> Figures:
+    amount = scu.result["count"] if contender.amount is None else contender.amount
+    seconds, cpu = scu.result.get("elapsed", scu.seconds), scu.result.get("cpu", scu.cpu)
+    figures = {"amount": float(amount), "seconds": seconds, "scu_cpu": cpu, "scu_peak": scu.peak / MB}
+    if start:
+        figures["seconds"] = max(seconds - start.seconds, 1e-3)
+        figures["scu_cpu"] = max(cpu - start.cpu, 0.0)
+        figures["scu_above"] = max(scu.peak - start.peak, 0) / MB
+    return figures
+
+
+def _check_nothing_lost(contender: Contender, folder: Path, scu: Usage, scp: Usage) -> None:
+    if contender.files:
+        arrived = [path for path in folder.rglob("*") if path.is_file()]
+        if len(arrived) != len(contender.files):
+            raise Failed(f"{len(contender.files)} files were sent, {len(arrived)} arrived")
+        if contender.intact and Counter(map(digest_of, arrived)) != Counter(map(digest_of, contender.files)):
+            raise Failed("the data sets that arrived are not those that were sent")
+    if scu.result.get("stored", 0) != scp.result.get("stored", 0):
+        raise Failed(f"{scu.result.get('stored', 0)} objects were sent, {scp.result.get('stored', 0)} arrived")
+    if "digest" in scu.result and scu.result["digest"] != scp.result.get("digest"):
+        raise Failed("the data sets that arrived are not those that were sent")
+
+
+def _arrival(contender: Contender, folder: Path) -> float:
+    """Seconds from the arrival of the file that warms up to that of the last; 0 if too few arrived to tell."""
+    times = sorted(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
+    if contender.start:
+        times = times[1:]
+    return times[-1] - times[0] if len(times) > 2 else 0.0
+
+
+def _note(text: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,161 @@
+"""Messages from fragments and back (PS3.7 6.3, PS3.8 E.1): an association that speaks in messages.
+
+One idea: a data set is never collected here. When its command set is complete, ``open_sink`` says where the pieces go;
+each goes there as the view that the framer made. Command sets are joined, within a limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol, cast
+
+from dicomnet.config import Limits
+from dicomnet.dimse import messages
+from dicomnet.dimse.command import InvalidCommand
+from dicomnet.dimse.messages import Request, Response, Unusable
+from dicomnet.ul import events
+from dicomnet.ul.association import Association, Buffer
+from dicomnet.ul.framer import Fragment, batches
+from dicomnet.ul.fsm import State
+from dicomnet.ul.negotiation import AcceptedContext
+
+
+class Sink(Protocol):
+    """Where a data set goes. Failures are kept, not raised: ``close`` returns the data set or the OSError."""
+
+    def write(self, piece: memoryview) -> None:
+        """Take a piece; it is valid until ``flush`` returns."""
+
+    def flush(self) -> None:
+        """Be done with the pieces taken."""
+
+    def close(self) -> object:
+        """The data set is complete: return it, or the error that kept it from being stored."""
+
+    def discard(self) -> None:
+        """It will not be completed: leave nothing behind."""
+
+
+class Message(NamedTuple):
+    """A complete message. ``dataset``: what the sink made of it, or None. ``command_set``: its bytes."""
+
+    context_id: int
+    command: Request | Response | Unusable
+    dataset: object
+    command_set: bytes
+
+
+_DATA_STATES = (State.ESTABLISHED, State.AWAITING_RELEASE_RP)  # those in which data may come
+
+OpenSink = Callable[[Request | Response | Unusable, AcceptedContext], Sink]
+Event = events.UlEvent | Message
+
+
+class MessageStream:
+    """One association's messages. ``open_sink(command, context)`` is called once for each data set to come."""
+
+    def __init__(self, association: Association, open_sink: OpenSink, limits: Limits) -> None:
+        self.association = association
+        self._open_sink = open_sink
+        self._max_command_set = limits.command_set
+        self._context_id = 0  # of the message under way, else 0 (no context has it)
+        self._command_set = bytearray()
+        self._command: Request | Response | Unusable | None = None  # the message whose data set is awaited
+        self._sink: Sink | None = None
+
+    @property
+    def mid_message(self) -> bool:
+        """True while a message has begun and not ended."""
+        return self._context_id != 0
+
+    def receive_data(self, data: Buffer, now: float) -> list[Event]:
+        """Bytes from the peer → what they brought: messages, and the association's other events, in order."""
+        self.association.receive_data(data, now)
+        return self.events(now)
+
+    def events(self, now: float) -> list[Event]:
+        """What has happened since the last call: also after ``receive_eof`` and ``handle_timer``."""
+        happened: list[Event] = []
+        for event in self.association.events():
+            wrong: str | None = None
+            if type(event) is Fragment:
+                wrong = self._receive_fragment(event, happened)
+            else:
+                happened.append(event)
+                if type(event) is events.ReleaseRequested and self.mid_message:
+                    wrong = "a release in mid-message"
+            if wrong is not None:
+                self.association.fail(wrong, now)
+                happened += cast("list[Event]", self.association.events())
+                break
+        if self._sink is not None:
+            if self.association.state in _DATA_STATES:
+                self._sink.flush()
+            else:
+                self.discard()
+        return happened
+
+    def _receive_fragment(self, fragment: Fragment, happened: list[Event]) -> str | None:
+        """Returns what is wrong with it, or None."""
+        if self._context_id and fragment.context_id != self._context_id:
+            return f"fragments of contexts {self._context_id} and {fragment.context_id} interleave"
+        if fragment.is_command:
+            if self._command is not None:
+                return "a command set where a data set was announced"
+            return self._receive_command(fragment, happened)
+        if self._command is None:
+            return "a data set that no command set announced"
+        sink = cast("Sink", self._sink)
+        if fragment.data:
+            sink.write(fragment.data)
+        if fragment.is_last:
+            sink.flush()
+            self._complete(happened, fragment.context_id, self._command, sink.close(), bytes(self._command_set))
+        return None
+
+    def _receive_command(self, fragment: Fragment, happened: list[Event]) -> str | None:
+        self._context_id = fragment.context_id
+        if len(self._command_set) + len(fragment.data) > self._max_command_set:
+            return f"a command set of more than {self._max_command_set} bytes"
+        self._command_set += fragment.data
+        if not fragment.is_last:
+            return None
+        encoded = bytes(self._command_set)
+        try:
+            command = messages.decode(encoded)
+        except InvalidCommand as error:
+            return str(error)
+        if type(command) is Unusable and command.message_id is None:
+            return f"a command set that cannot be answered: {command.detail}"
+        if command.has_dataset:
+            self._command = command
+            self._sink = self._open_sink(command, self.association.contexts[fragment.context_id])
+        else:
+            self._complete(happened, fragment.context_id, command, None, encoded)
+        return None
+
+    def _complete(
+        self,
+        happened: list[Event],
+        context_id: int,
+        command: Request | Response | Unusable,
+        dataset: object,
+        encoded: bytes,
+    ) -> None:
+        self._context_id = 0
+        self._command = None
+        self._sink = None
+        self._command_set.clear()
+        happened.append(Message(context_id, command, dataset, encoded))
+
+    def discard(self) -> None:
+        """Nothing more comes: leave nothing of a half-received data set behind."""
+        if self._sink is not None:
+            self._sink.discard()
+            self._sink = None
+
+    def batches(
+        self, context_id: int, command_set: bytes, data: memoryview | None
+    ) -> Iterator[list[bytes | memoryview]]:
+        """A message as lists of buffers for ``association.send``, in order; each list is worth one system call."""
+        return batches(context_id, command_set, data, self.association.peer_max_length)

@@ -1,0 +1,258 @@
+"""TCP and TLS connections for the faces that block: never blocking by themselves, waited for with a deadline.
+
+One idea: the socket does not block; whoever uses it tries first and then waits for just the time that is left. The
+options that decide how fast DICOM is live here: no Nagle (PS3.8 sends small PDUs and waits for the answer),
+acknowledgements at once where the platform lets us ask for them, no fixed buffer sizes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from dicomnet.errors import DeadlineExceeded, TransportError
+
+Buffer = bytes | bytearray | memoryview
+
+_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+_SMALLEST_READ: Final = 16 * 1024  # an idle association holds no more
+_LARGEST_READ: Final = 512 * 1024  # several PDUs of the usual sizes
+_MOST_BUFFERS: Final = 1024  # IOV_MAX on every platform that has sendmsg
+_WANT_READ = (BlockingIOError, ssl.SSLWantReadError)
+_WANT_WRITE = (BlockingIOError, ssl.SSLWantWriteError)
+
+
+class Waiter:
+    """Waits until a socket is ready; for one thread at a time. ``wake``: a second socket whose input ends the wait."""
+
+    def __init__(self, sock: socket.socket, wake: socket.socket | None = None, *, write: bool = False) -> None:
+        self._read = [sock] if not write else []
+        self._write = [sock] if write else []
+        if wake is not None:
+            self._read.append(wake)
+        self._poll: Any = None
+        if hasattr(select, "poll"):
+            self._poll = select.poll()
+            self._poll.register(sock, select.POLLOUT if write else select.POLLIN)
+            if wake is not None:
+                self._poll.register(wake, select.POLLIN)
+
+    def wait(self, seconds: float | None) -> bool:
+        """True when something is ready (or broken: the next call will tell), False when ``seconds`` have passed."""
+        if self._poll is not None:
+            return bool(self._poll.poll(None if seconds is None else max(0.0, seconds) * 1000 + 0.999))
+        readable, writable, broken = select.select(self._read, self._write, self._write, seconds)
+        return bool(readable or writable or broken)
+
+
+class Transport:
+    """One connection. Reading is for one thread at a time, writing for one thread at a time; both may go on at once."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        with contextlib.suppress(OSError):  # not a TCP socket, or gone already: the first read will tell
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = sock
+        self._buffer = bytearray(_SMALLEST_READ)
+        self._view = memoryview(self._buffer)
+        self._readable = Waiter(sock)
+        self._writable: Waiter | None = None
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def wait_readable(self, seconds: float | None) -> bool:
+        return self._readable.wait(seconds)
+
+    def receive(self) -> memoryview | None:
+        """What has arrived (empty: the end), valid until the next call; None if nothing has. Raises OSError."""
+        try:
+            count = self.socket.recv_into(self._buffer)
+        except BlockingIOError:
+            return None
+        if _QUICKACK is not None and count:
+            # Linux falls back to delayed acknowledgements by itself, so this is asked for again after each read.
+            with contextlib.suppress(OSError):
+                self.socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        return self._received(count)
+
+    def _received(self, count: int) -> memoryview:
+        view = self._view[:count]
+        if count == len(self._buffer) and count < _LARGEST_READ:
+            # much is coming: the next read may be larger; ``view`` keeps the old buffer alive
+            self._buffer = bytearray(2 * count)
+            self._view = memoryview(self._buffer)
+        return view
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def wait_writable(self, seconds: float | None) -> bool:
+        if self._writable is None:
+            self._writable = Waiter(self.socket, write=True)
+        return self._writable.wait(seconds)
+
+    def send(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+        """Write what goes without waiting; returns what is left, in order. Raises OSError."""
+        while buffers:
+            some = buffers[:_MOST_BUFFERS] if len(buffers) > _MOST_BUFFERS else buffers
+            try:
+                sent = self._write(some)
+            except BlockingIOError:
+                return buffers
+            if sent == sum(map(len, buffers)):
+                return ()
+            buffers = _after(buffers, sent)
+        return ()
+
+    def _write(self, buffers: Sequence[Buffer]) -> int:
+        if hasattr(self.socket, "sendmsg"):
+            return self.socket.sendmsg(buffers)
+        return self.socket.send(b"".join(buffers))
+
+    # --- ending -----------------------------------------------------------------------------------------------------
+
+    def half_close(self) -> None:
+        """Nothing more will be written: the peer reads to the end and then sees it."""
+        with contextlib.suppress(OSError):  # closed by the peer meanwhile
+            self.socket.shutdown(socket.SHUT_WR)
+
+    def wake(self) -> None:
+        """Make a thread that waits to read see the end of input."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RD)
+
+    def close(self) -> None:
+        self.socket.close()
+
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        """The peer's certificate as ``ssl.SSLSocket.getpeercert`` gives it, or None."""
+        return None
+
+
+class TlsTransport(Transport):
+    """The same through TLS. One lock around the TLS object: OpenSSL's is not for two threads at once."""
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        super().__init__(sock)
+        self.tls = sock
+        self._lock = threading.Lock()
+
+    def wait_readable(self, seconds: float | None) -> bool:
+        return self.tls.pending() > 0 or super().wait_readable(seconds)
+
+    def receive(self) -> memoryview | None:
+        try:
+            with self._lock:
+                count = self.tls.recv_into(self._buffer)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+        except ssl.SSLEOFError:  # closed without close_notify: PS3.8 tells by its own PDUs whether that was in order
+            count = 0
+        return self._received(count)
+
+    def _write(self, buffers: Sequence[Buffer]) -> int:
+        data = b"".join(buffers) if len(buffers) > 1 else buffers[0]
+        try:
+            with self._lock:
+                return self.tls.send(data)
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            raise BlockingIOError(errno.EAGAIN, "TLS wants to wait") from None
+
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        return self.tls.getpeercert() or None
+
+
+def _after(buffers: Sequence[Buffer], sent: int) -> list[Buffer]:
+    """What is left of ``buffers`` after their first ``sent`` bytes."""
+    for index, buffer in enumerate(buffers):
+        if sent < len(buffer):
+            return [memoryview(buffer)[sent:], *buffers[index + 1 :]]
+        sent -= len(buffer)
+    return []
+
+
+# --- opening --------------------------------------------------------------------------------------------------------
+
+
+def connect(host: str, port: int, seconds: float | None) -> socket.socket:
+    """A TCP connection to the first address of ``host`` that answers, within ``seconds`` for all of them.
+
+    Raises TransportError and DeadlineExceeded.
+    """
+    deadline = None if seconds is None else time.monotonic() + seconds
+    try:
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise TransportError(f"host {host!r} is not known: {error}") from error
+    failure: OSError | None = None
+    for family, kind, protocol, _name, address in places:
+        sock = socket.socket(family, kind, protocol)
+        left = None if deadline is None else deadline - time.monotonic()
+        try:
+            sock.settimeout(left if left is None else max(left, 0.001))
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            failure = error
+            if deadline is not None and time.monotonic() >= deadline:
+                raise DeadlineExceeded("connect", seconds) from error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise TransportError(f"no connection to {host} port {port}: {failure}") from failure
+
+
+def secure(
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    seconds: float | None,
+    *,
+    server_side: bool,
+    server_hostname: str | None = None,
+) -> TlsTransport:
+    """The TLS handshake over a connection; closes it on failure. Raises TransportError and DeadlineExceeded."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    try:
+        sock.setblocking(False)
+        wrapped = context.wrap_socket(
+            sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False
+        )
+        sock = wrapped
+        while True:
+            try:
+                wrapped.do_handshake()
+                return TlsTransport(wrapped)
+            except ssl.SSLWantReadError:
+                ready = Waiter(wrapped)
+            except ssl.SSLWantWriteError:
+                ready = Waiter(wrapped, write=True)
+            if not ready.wait(None if deadline is None else deadline - time.monotonic()):
+                raise DeadlineExceeded("tls", seconds)
+    except OSError as error:  # SSLError is one, too
+        sock.close()
+        raise TransportError(f"TLS handshake failed: {error}") from error
+    except BaseException:
+        sock.close()
+        raise
+
+
+def listen(host: str, port: int, backlog: int) -> socket.socket:
+    """A listening socket. ``"*"``: all addresses, IPv4 and IPv6 where the platform has both. Raises OSError."""
+    if host == "*":
+        if socket.has_dualstack_ipv6():
+            return socket.create_server(("", port), family=socket.AF_INET6, backlog=backlog, dualstack_ipv6=True)
+        return socket.create_server(("", port), backlog=backlog)
+    family, _kind, _protocol, _name, address = socket.getaddrinfo(
+        host or "127.0.0.1", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    return socket.create_server(address[:2], family=family, backlog=backlog)
