@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.corpora import cache_in, default_folder
-from benchmarks.measure import Result, alternate
+from benchmarks.measure import Result, alternate, pinned
 from benchmarks.scenarios import SCENARIOS, Scenario, Settings
 
 _ROUNDS, _QUICK_ROUNDS = 5, 3
@@ -26,6 +26,7 @@ def main() -> int:
         quick=arguments.quick,
         rounds=arguments.rounds or (_QUICK_ROUNDS if arguments.quick else _ROUNDS),
         cache=cache_in(arguments.folder),
+        pin=arguments.pin,
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     try:
@@ -46,7 +47,7 @@ def _run(settings: Settings, names: list[str]) -> dict[str, tuple[Scenario, list
         scenario = SCENARIOS[name](settings)
         results = alternate(
             scenario.measure,
-            scenario.contenders,
+            [pinned(contender) for contender in scenario.contenders] if settings.pin else scenario.contenders,
             rounds=settings.rounds,
             warm_up=not settings.quick,
             budget=_QUICK_BUDGET if settings.quick else math.inf,
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", default=quick, help="under two minutes (also: QUICK=1)")
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, metavar="NAME", help=", ".join(SCENARIOS))
     parser.add_argument("--rounds", type=int, help=f"rounds that count: {_ROUNDS}, quick {_QUICK_ROUNDS}")
+    parser.add_argument("--pin", action="store_true", help="SCPs on one core, SCUs on another (Linux)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="add this run to the history in FILE")
     parser.add_argument("--folder", type=Path, default=default_folder(), help="where the files go: %(default)s")
     parser.add_argument("--clean", action="store_true", help="remove the files at the end")

@@ -9,13 +9,14 @@ times of modification, and no tool's start or end has part in it.
 from __future__ import annotations
 
 import contextlib
+import os
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.corpora import digest_of
@@ -54,8 +55,8 @@ class Result:
 
     @property
     def medians(self) -> Figures:
-        """The median of each figure."""
-        keys = self.rounds[0] if self.rounds else ()
+        """The median of each figure; none at all if any round failed: a loss is not to be averaged away."""
+        keys = self.rounds[0] if self.rounds and not self.error else ()
         return {key: statistics.median(figures[key] for figures in self.rounds) for key in keys}
 
 
@@ -90,10 +91,25 @@ def _round(measure: Measure, result: Result, folder: Path) -> Figures:
             return measure(result.contender, Path(work))
         except Missing as reason:
             result.missing = str(reason)
-        except Failed as reason:
+        except (Failed, ValueError) as reason:  # ValueError: what arrived is no Part 10 file
             result.error = str(reason)
             _note(f"  {result.contender.name}: {result.error}")
     return {}
+
+
+def pinned(contender: Contender) -> Contender:
+    """`contender` with its SCP on one core and its SCU on another.
+
+    Left alone, the system at times puts both on one core, where a bare ping-pong is three times as fast: the rounds of
+    a small exchange then fall into two groups, and their median into either.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    return replace(
+        contender,
+        scp=replace(contender.scp, core=cores[0]),
+        scu=replace(contender.scu, core=cores[-1]),
+        start=contender.start and replace(contender.start, core=cores[-1]),
+    )
 
 
 def exchange(contender: Contender, work: Path) -> Figures:

@@ -14,6 +14,7 @@ import re
 import select
 import socket
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,7 @@ class Program:
     announces: bool = True  # prints a line with its address once it listens (else: it is given a port that is free)
     ends_at_eof: bool = True  # ends by itself when its standard input does (else: by SIGTERM)
     missing: str = ""  # why it cannot be run on this machine
+    core: int | None = None  # run on this core alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class Process:
                 argv, cwd=_ROOT, env=_environment(program), stdin=subprocess.PIPE, stdout=output, stderr=output
             )
         self.pid = self._popen.pid
+        if program.core is not None:
+            os.sched_setaffinity(self.pid, {program.core})
         self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
 
     @classmethod
@@ -176,7 +180,8 @@ class Process:
 
     def last_words(self) -> str:
         """The last line that the program printed: what a reader of the table needs of a failure."""
-        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines()]
+        said = self._log.read_text(errors="replace").replace(sys.executable, "python")
+        lines = [line.strip() for line in said.splitlines()]
         return next((line for line in reversed(lines) if line), "it printed nothing")
 
     def _close_input(self) -> None:

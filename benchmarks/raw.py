@@ -127,14 +127,20 @@ def associations(port: int, seconds: float, most: int) -> None:
 
 
 def hold(port: int, count: int) -> None:
-    """Associate `count` times and do nothing until the input ends."""
-    held = [_associated(port, canned.associate_rq("BENCH", f"IDLE{number}")) for number in range(count)]
+    """Associate `count` times and do nothing until the input ends.
+
+    Titles and loopback addresses are many, as those of real requestors: an acceptor may bound what each of them holds.
+    """
+    held = [
+        _associated(port, canned.associate_rq("BENCH", f"IDLE{number}"), source=f"127.0.0.{2 + number // 25}")
+        for number in range(count)
+    ]
     print(f"held {len(held)}", flush=True)
     wait_for_end()
 
 
-def _associated(port: int, request: bytes) -> socket.socket:
-    peer = _connect(port)
+def _associated(port: int, request: bytes, source: str | None = None) -> socket.socket:
+    peer = _connect(port, source)
     _exchange(peer, request, canned.ASSOCIATE_AC)
     return peer
 
@@ -152,8 +158,8 @@ def _exchange(peer: socket.socket, request: bytes, expected: int) -> None:
         raise SystemExit(f"the acceptor answered {answer[:12].hex(' ')} where PDU {expected} was due")
 
 
-def _connect(port: int) -> socket.socket:
-    peer = socket.create_connection(("127.0.0.1", port))
+def _connect(port: int, source: str | None = None) -> socket.socket:
+    peer = socket.create_connection(("127.0.0.1", port), source_address=(source, 0) if source else None)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return peer
 

@@ -58,6 +58,7 @@ def heading(settings: Settings) -> str:
     installed = ", ".join(f"{name} {version}" for name, version in peers.versions().items())
     machine = _machine()
     rounds = f"Rounds of each: up to {settings.rounds}, alternating" + (" (quick: figures scatter)" * settings.quick)
+    rounds += "; SCP and SCU each on a core of its own" * settings.pin
     return (
         f"# Benchmarks, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n\n"
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}; {installed}.  \n"
@@ -89,6 +90,7 @@ def record(settings: Settings, run: dict[str, tuple[Scenario, list[Result]]]) ->
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "quick": settings.quick,
         "rounds": settings.rounds,
+        "pinned": settings.pin,
         "files_on": _file_system(settings.cache),
         "machine": _machine(),
         "versions": peers.versions(),
@@ -110,7 +112,7 @@ def _record(scenario: Scenario, results: Sequence[Result]) -> dict[str, Any]:
         "unit": scenario.unit,
         "contenders": {
             result.contender.name: {"medians": result.medians, "rounds": result.rounds}
-            if result.rounds
+            if result.medians
             else {"not_available": result.missing or result.error}
             for result in results
         },

@@ -39,6 +39,7 @@ class Settings:
     quick: bool
     rounds: int
     cache: Path
+    pin: bool = False  # SCP and SCU each on a core of its own
 
     @property
     def load(self) -> tuple[str, ...]:

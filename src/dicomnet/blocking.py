@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import socket
 import ssl
 import threading
@@ -49,6 +50,7 @@ DEFAULT_CALLING_AE: Final = "DICOMNET"
 _BACKLOG: Final = 128
 _LAST_WORDS: Final = 1.0  # seconds to find what the peer said before the connection broke
 _CROWDED_ARTIM: Final = 1.0  # seconds that a connection gets which will be refused anyway
+_ACCEPT_PAUSE: Final = 0.1  # seconds until accepting is tried again after the system refused
 _HOPELESS: Final = 2  # times Limits.pending: from there on a connection is not even refused, only closed
 
 
@@ -63,10 +65,40 @@ def run(operation: Coroutine[Any, Any, Result]) -> Result:
     raise RuntimeError("an operation waited for something that this face does not supply")
 
 
+class _Aside:
+    """``with`` this, the turn is free for other threads."""
+
+    def __init__(self, turn: threading.Condition) -> None:
+        self._turn = turn
+
+    def __enter__(self) -> None:
+        self._turn.release()
+
+    def __exit__(self, *_exception: object) -> None:
+        self._turn.acquire()
+
+
+class _Sending:
+    """Held while a message goes out; while it is waited for, the turn is free for other threads."""
+
+    def __init__(self, aside: _Aside) -> None:
+        self._aside = aside
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            with self._aside:
+                self._lock.acquire()
+
+    def __exit__(self, *_exception: object) -> None:
+        self._lock.release()
+
+
 class _Connection:
     """A conversation over a socket, for threads: this face's ``Io``.
 
-    ``self._turn`` guards the conversation and the association; it is never held while anything waits for the network.
+    ``self._turn`` guards the conversation and the association. Operations run while they hold it (``run``); whatever
+    waits for the network, for a handler or for another lock puts it aside.
     """
 
     def __init__(
@@ -84,10 +116,11 @@ class _Connection:
         self.stopping = False
         self._limits = limits
         self._spool_folder = spool_folder
-        self._turn = threading.Condition(threading.RLock())
+        self._turn = threading.Condition(threading.Lock())
+        self._aside = _Aside(self._turn)
         self._leading = False
         self._followers = 0
-        self._message_lock = threading.Lock()
+        self._sending = _Sending(self._aside)
         self._flush_lock = threading.Lock()
         self._window: Any = threading.Lock()  # of one operation, until another size is negotiated
         self._finished = False
@@ -101,12 +134,19 @@ class _Connection:
             titles = titles[::-1]
         return Spool(context.transfer_syntax, *sop, titles, self._limits, self._spool_folder)
 
+    def run(self, operation: Coroutine[Any, Any, Result]) -> Result:
+        """An operation of the conversation, from its beginning to its end."""
+        with self._turn:
+            return run(operation)
+
     # --- Io ---------------------------------------------------------------------------------------------------------
 
     now = staticmethod(time.monotonic)
 
     async def enter(self) -> None:
-        self._window.acquire()
+        if not self._window.acquire(blocking=False):
+            with self._aside:
+                self._window.acquire()
 
     def leave(self) -> None:
         self._window.release()
@@ -117,24 +157,26 @@ class _Connection:
             self._window = threading.Semaphore(size or 0xFFFF)
 
     def sending(self) -> AbstractContextManager[Any]:
-        return self._message_lock
+        return self._sending
 
     async def flush(self) -> None:
-        self._flush()
+        with self._aside:
+            self._flush()
 
     async def until(self, ready: Callable[[], object], deadline: float | None) -> bool:
         return self._until(ready, deadline)
 
     async def call(self, handler: Callable[..., Any], argument: Any) -> Any:
-        result = handler(argument)
-        if inspect.isawaitable(result):
-            import asyncio  # costs 30 ms to import; few use async handlers here
+        with self._aside:
+            result = handler(argument)
+            if inspect.isawaitable(result):
+                import asyncio  # costs 30 ms to import; few use async handlers here
 
-            async def finish() -> Any:
-                return await result
+                async def finish() -> Any:
+                    return await result
 
-            return asyncio.run(finish())
-        return result
+                return asyncio.run(finish())
+            return result
 
     def report(self, text: str, error: BaseException | None = None) -> None:
         log.warning("%s: %s", self.name, text, exc_info=error)
@@ -143,35 +185,57 @@ class _Connection:
 
     def _flush(self) -> None:
         """Write what there is. A connection that breaks ends the conversation; that is not raised from here."""
-        failure: OSError | None = None
-        with self._flush_lock:
-            while failure is None:
-                with self._turn:
-                    buffers = self.association.data_to_send()
-                if not buffers:
-                    break
-                try:
-                    if left := self.transport.send(buffers):
-                        self._send_rest(left)
-                except OSError as error:
-                    failure = error
-        if failure is not None:
-            # What the peer said before the connection broke (an A-ABORT, most likely) tells more than the error.
-            self._until(lambda: self.conversation.over, time.monotonic() + _LAST_WORDS)
+        if not self._flush_lock.acquire(timeout=self._patience):
+            # Another thread writes to a peer that does not read, and an A-ABORT cannot overtake what is half-written.
             with self._turn:
+                self.conversation.receive_eof(time.monotonic())
+            self.transport.shut_down()
+            return
+        try:
+            failure = self._write()
+        finally:
+            self._flush_lock.release()
+        if failure is not None:
+            with self._turn:
+                # What the peer said before the connection broke (an A-ABORT, most likely) tells more than the error.
+                self._until(lambda: self.conversation.over, time.monotonic() + _LAST_WORDS)
                 self.conversation.receive_eof(time.monotonic(), failure)
         elif self.association.state is State.AWAITING_CLOSE:
             self.transport.half_close()
 
-    def _send_rest(self, left: Sequence[Buffer]) -> None:
+    @property
+    def _patience(self) -> float:
+        """Seconds to wait for another thread that writes; -1: until it is done."""
+        if self.stopping:
+            return 0
+        closing = self.association.timeouts.closing
+        return closing if self.conversation.over and closing is not None else -1
+
+    def _write(self) -> OSError | None:
+        """Returns what broke the connection, if something did."""
+        try:
+            while True:
+                with self._turn:
+                    buffers = self.association.data_to_send()
+                if not buffers:
+                    return None
+                if left := self.transport.send(buffers):
+                    self._write_rest(left)
+        except OSError as error:
+            return error
+
+    def _write_rest(self, left: Sequence[Buffer]) -> None:
         """The peer reads more slowly than we write: wait for it, within the limit for what is in hand."""
         seconds = self.association.timeouts.send
         deadline = None if seconds is None else time.monotonic() + seconds
         while left and not self._broken:
-            if self.transport.wait_writable(None if deadline is None else deadline - time.monotonic()):
+            wait = None if deadline is None else deadline - time.monotonic()
+            if (wait is None or wait > 0) and self.transport.wait_writable(wait):
                 left = self.transport.send(left)
                 continue
             with self._turn:
+                # It may have said why it does not read.
+                self._until(lambda: self.conversation.over, time.monotonic() + _LAST_WORDS)
                 self.conversation.end(DeadlineExceeded("send", seconds))
                 self.conversation.receive_eof(time.monotonic())
 
@@ -182,26 +246,27 @@ class _Connection:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def _until(self, ready: Callable[[], object], deadline: float | None) -> bool:
+        """As ``Io.until``: with the turn, which is put aside while this waits."""
         turn = self._turn
-        with turn:
-            while not ready():
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    return False
-                if self._leading:
-                    self._followers += 1
-                    turn.wait(left)
-                    self._followers -= 1
-                    continue
-                self._leading = True
-                turn.release()
+        while not ready():
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            if self._leading:
+                self._followers += 1
                 try:
-                    self._read(deadline)
+                    turn.wait(left)
                 finally:
-                    turn.acquire()
-                    self._leading = False
-                    if self._followers:
-                        turn.notify_all()
+                    self._followers -= 1
+                continue
+            self._leading = True
+            try:
+                with self._aside:
+                    self._read(deadline)
+            finally:
+                self._leading = False
+                if self._followers:
+                    turn.notify_all()
         return True
 
     def _read(self, deadline: float | None) -> None:
@@ -217,16 +282,15 @@ class _Connection:
                 data = self.transport.receive()
         except OSError as error:
             failure, data = error, memoryview(b"")
-        if data is not None and not data and self.stopping:
-            run(conversation.abort())
         now = time.monotonic()
         with self._turn:
             if data:
                 conversation.receive_data(data, now)
-            elif data is None:
-                conversation.handle_timer(now)
-            else:
+            elif data is not None:
                 conversation.receive_eof(now, failure)
+            limit = self.association.deadline
+            if limit is not None and limit <= now:  # also if something came: that does not extend it
+                conversation.handle_timer(now)
             output = self.association.has_output
         if output:
             self._flush()
@@ -241,14 +305,21 @@ class _Connection:
                 self.transport.wake()
         if first:
             try:
-                self._until(lambda: self.association.state is not State.AWAITING_CLOSE, None)
+                with self._turn:
+                    self._until(lambda: self.association.state is not State.AWAITING_CLOSE, None)
             finally:
                 self.transport.close()
 
-    def stop(self) -> None:
-        """From another thread: end this association with an A-ABORT as soon as its own thread looks."""
+    def stop(self, *, at_once: bool) -> None:
+        """From another thread: A-ABORT, unless something is half-written.
+
+        Its own thread closes the connection when the peer has, or ``at_once``, which is for those that are silent: if
+        bytes are on their way, the peer's system throws the A-ABORT away when it learns that they were not read.
+        """
         self.stopping = True
-        self.transport.wake()
+        self.run(self.conversation.abort())
+        if at_once:
+            self.transport.wake()
 
 
 class Association:
@@ -318,7 +389,7 @@ class Association:
 
     def _run(self, operation: Coroutine[Any, Any, Result]) -> Result:
         try:
-            return run(operation)
+            return self._connection.run(operation)
         finally:
             if self._connection.conversation.over:
                 self._connection.finish()
@@ -373,9 +444,9 @@ def associate(
         connected = transport.secure(sock, tls, timeouts.tls, server_side=False, server_hostname=peer.host)
     connection = _Connection(connected, association, limits, spool_folder, str(peer))
     try:
-        run(connection.conversation.associate(request))
+        connection.run(connection.conversation.associate(request))
     except BaseException:
-        run(connection.conversation.abort())
+        connection.run(connection.conversation.abort())
         connection.finish()
         raise
     connection.open_window(association.window[0])
@@ -423,53 +494,83 @@ class Server:
         return self._closed.wait(seconds)
 
     def close(self) -> None:
-        """Stop listening, let transfers finish (``timeouts.drain``), abort what is left. Safe to call twice."""
+        """Stop listening, let transfers finish (``timeouts.drain``), abort what is left. Safe to call twice.
+
+        Called by a handler it returns at once: the association that the handler serves has to end first.
+        """
         with self._lock:
             first, self._closing = not self._closing, True
-        if first:
+            serving = threading.current_thread() in self._threads
+        if first and serving:
+            threading.Thread(target=self._shut_down, name=f"dicomnet close {self.port}", daemon=True).start()
+        elif first:
+            self._shut_down()
+        if not serving:
+            self._closed.wait()
+
+    def _shut_down(self) -> None:
+        try:
             self._waker.send(b"\0")
             self._acceptor.join()
             self._drain()
+        finally:
             self._wake.close()
             self._waker.close()
             self._closed.set()
-        self._closed.wait()
 
     def _drain(self) -> None:
         seconds = self._ae.timeouts.drain
-        deadline = None if seconds is None else time.monotonic() + seconds
-        expired = False
-        while not expired:
-            with self._lock:
-                threads, connections = list(self._threads), list(self._connections)
-            if not threads:
-                return
-            now = time.monotonic()
-            expired = deadline is not None and now >= deadline
-            for connection in connections:
-                if not connection.stopping and (expired or not connection.conversation.busy(now)):
-                    connection.stop()
-            threads[0].join(0.05)
-        log.warning("port %d: %d associations did not end within the time to drain", self.port, len(threads))
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        while self._stop(expired=False):
+            if time.monotonic() >= deadline:
+                break
+        else:
+            return
+        deadline = time.monotonic() + _LAST_WORDS
+        while self._stop(expired=True):
+            if time.monotonic() >= deadline:
+                break
+        else:
+            return
+        with self._lock:
+            connections = list(self._connections)
+        log.warning("port %d: %d associations did not end within the time to drain", self.port, len(connections))
         for connection in connections:
-            connection.transport.close()
+            connection.transport.shut_down()
+
+    def _stop(self, *, expired: bool) -> bool:
+        """Stop the associations that have nothing to do, or all; False when none is left."""
+        with self._lock:
+            threads, connections = list(self._threads), list(self._connections)
+        for connection in connections:
+            idle = not connection.conversation.busy(time.monotonic())
+            if not connection.stopping and (idle or expired):
+                connection.stop(at_once=idle)
+        if threads:
+            threads[0].join(0.05)
+        return bool(threads)
 
     # --- accepting --------------------------------------------------------------------------------------------------
 
     def _accept(self) -> None:
-        ready = transport.Waiter(self._listener, self._wake)
+        ready = transport.Waiter([self._listener, self._wake])
+        paused = transport.Waiter([self._wake])
+        failed = False  # the last time: one line in the log is enough
         while True:
             ready.wait(None)
             if self._closing:
                 break
             try:
                 sock, address = self._listener.accept()
-            except BlockingIOError:
+            except (BlockingIOError, ConnectionAbortedError):
                 continue
             except OSError as error:  # out of descriptors, most likely: those who end their association free some
-                log.warning("port %d: cannot accept a connection: %s", self.port, error)
-                self._closed.wait(0.1)
+                if not failed:
+                    log.warning("port %d: cannot accept connections: %s", self.port, error)
+                failed = True
+                paused.wait(_ACCEPT_PAUSE)
                 continue
+            failed = False
             self._start(sock, address[:2])
         self._listener.close()
 
@@ -485,6 +586,7 @@ class Server:
                 self._pending += 1
                 self._threads.add(thread)
         if hopeless:
+            log.warning("%s: closed: too many connections wait for an association", acceptor.name)
             sock.close()
             return
         try:
@@ -531,7 +633,7 @@ class _Acceptor:
         if tls is None:
             connected = Transport(sock)
         else:
-            connected = transport.secure(sock, tls, timeouts.tls, server_side=True)
+            connected = transport.secure(sock, tls, timeouts.tls, server_side=True, wakes=[self._server._wake])
         association = ul.Association(requestor=False, max_length=ae.max_pdu_length, timeouts=timeouts, limits=ae.limits)
         connection = _Connection(connected, association, ae.limits, ae.spool_folder, self.name)
         with self._server._lock:
@@ -540,13 +642,16 @@ class _Acceptor:
         association.transport_opened(time.monotonic())
         conversation = connection.conversation
         try:
-            run(conversation.serve(self, self._describe))
+            connection.run(conversation.serve(self, self._describe))
         finally:
+            connection.run(conversation.abort())  # does nothing unless a handler broke the conversation
             connection.finish()
         if isinstance(conversation.error, AssociationRejected):
             return  # reported when it was refused
         if conversation.error is not None:
             log.warning("%s: %s", connection.name, conversation.error)
+        elif conversation.requested is None:
+            log.info("%s: closed before it requested an association", connection.name)
         else:
             log.info("%s: released", connection.name)
 

@@ -165,11 +165,15 @@ class EncodedDataset:
         if not self.size:  # nothing to map
             yield MappedView(memoryview(b""))
             return
-        with open(self._path or "", "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        with open(self._path or "", "rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        try:
             if len(mapped) < self._offset + self.size:
                 raise InvalidDataset("the file became shorter than it was")
-            with memoryview(mapped) as whole, whole[self._offset : self._offset + self.size] as view:
-                yield MappedView(view, mapped, self._offset)
+            yield MappedView(memoryview(mapped)[self._offset : self._offset + self.size], mapped, self._offset)
+        finally:
+            with contextlib.suppress(BufferError):  # slices of it are still held somewhere: it goes with the last one
+                mapped.close()
 
     def inner_uids(self) -> tuple[str, str] | None:
         """SOP class and instance UID as the data set itself says, or None if its first bytes do not tell."""
@@ -699,4 +703,27 @@ def prepare(
     raise NoAcceptedContext(
         f"SOP class {encoded.sop_class_uid or '(none)'} in transfer syntax {encoded.transfer_syntax} was not accepted"
         f" by the peer, or not proposed; accepted transfer syntaxes for that class: {accepted}"
+    )
+
+
+def encode_for(data: Path | Dataset | EncodedDataset, context: AcceptedContext) -> EncodedDataset:
+    """``data`` as bytes in the transfer syntax of ``context``: as they stand, or written anew if that loses nothing.
+
+    For callers who have chosen the context themselves. Raises as ``prepare`` does.
+    """
+    if isinstance(data, EncodedDataset):
+        encoded = data
+    elif isinstance(data, str | os.PathLike):
+        encoded = load_file(data)
+    else:
+        own = _transfer_syntax_of(data)
+        syntax = context.transfer_syntax if own in UNCOMPRESSED and context.transfer_syntax in UNCOMPRESSED else own
+        encoded = EncodedDataset.from_dataset(data, syntax)
+    if encoded.transfer_syntax == context.transfer_syntax:
+        return encoded
+    if encoded.transfer_syntax in UNCOMPRESSED and context.transfer_syntax in UNCOMPRESSED:
+        return encoded.transcoded(context.transfer_syntax)
+    raise NoAcceptedContext(
+        f"a data set in transfer syntax {encoded.transfer_syntax} does not fit presentation context {context.id},"
+        f" whose transfer syntax is {context.transfer_syntax}"
     )

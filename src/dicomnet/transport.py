@@ -30,26 +30,23 @@ _WANT_WRITE = (BlockingIOError, ssl.SSLWantWriteError)
 
 
 class Waiter:
-    """Waits until a socket is ready; for one thread at a time. ``wake``: a second socket whose input ends the wait."""
+    """Waits until one of some sockets is ready to be read or written; for one thread at a time."""
 
-    def __init__(self, sock: socket.socket, wake: socket.socket | None = None, *, write: bool = False) -> None:
-        self._read = [sock] if not write else []
-        self._write = [sock] if write else []
-        if wake is not None:
-            self._read.append(wake)
+    def __init__(self, read: Sequence[socket.socket], write: Sequence[socket.socket] = ()) -> None:
+        self._read, self._write = read, write
         self._poll: Any = None
         if hasattr(select, "poll"):
             self._poll = select.poll()
-            self._poll.register(sock, select.POLLOUT if write else select.POLLIN)
-            if wake is not None:
-                self._poll.register(wake, select.POLLIN)
+            for sock in {*read, *write}:
+                events = (select.POLLIN if sock in read else 0) | (select.POLLOUT if sock in write else 0)
+                self._poll.register(sock, events)
 
     def wait(self, seconds: float | None) -> bool:
         """True when something is ready (or broken: the next call will tell), False when ``seconds`` have passed."""
         if self._poll is not None:
             return bool(self._poll.poll(None if seconds is None else max(0.0, seconds) * 1000 + 0.999))
-        readable, writable, broken = select.select(self._read, self._write, self._write, seconds)
-        return bool(readable or writable or broken)
+        seconds = None if seconds is None else max(0.0, seconds)
+        return any(select.select(self._read, self._write, self._write, seconds))
 
 
 class Transport:
@@ -62,13 +59,18 @@ class Transport:
         self.socket = sock
         self._buffer = bytearray(_SMALLEST_READ)
         self._view = memoryview(self._buffer)
-        self._readable = Waiter(sock)
+        self._readable = Waiter([sock])
         self._writable: Waiter | None = None
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
+    @property
+    def pending(self) -> bool:
+        """Something can be received although the socket itself may have nothing."""
+        return False
+
     def wait_readable(self, seconds: float | None) -> bool:
-        return self._readable.wait(seconds)
+        return self.pending or self._readable.wait(seconds)
 
     def receive(self) -> memoryview | None:
         """What has arrived (empty: the end), valid until the next call; None if nothing has. Raises OSError."""
@@ -94,7 +96,7 @@ class Transport:
 
     def wait_writable(self, seconds: float | None) -> bool:
         if self._writable is None:
-            self._writable = Waiter(self.socket, write=True)
+            self._writable = Waiter([], [self.socket])
         return self._writable.wait(seconds)
 
     def send(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
@@ -119,13 +121,20 @@ class Transport:
 
     def half_close(self) -> None:
         """Nothing more will be written: the peer reads to the end and then sees it."""
-        with contextlib.suppress(OSError):  # closed by the peer meanwhile
-            self.socket.shutdown(socket.SHUT_WR)
+        self._shut_down(socket.SHUT_WR)
 
     def wake(self) -> None:
         """Make a thread that waits to read see the end of input."""
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RD)
+        self._shut_down(socket.SHUT_RD)
+
+    def shut_down(self) -> None:
+        """Make every thread that waits for this connection find that it has ended."""
+        self._shut_down(socket.SHUT_RDWR)
+
+    def _shut_down(self, how: int) -> None:
+        with contextlib.suppress(OSError):  # closed by the peer meanwhile
+            # Not SSLSocket's: that one forgets the TLS session, and what is read after it is ciphertext.
+            socket.socket.shutdown(self.socket, how)
 
     def close(self) -> None:
         self.socket.close()
@@ -145,7 +154,9 @@ class TlsTransport(Transport):
         self._lock = threading.Lock()
 
     def wait_readable(self, seconds: float | None) -> bool:
-        return self.tls.pending() > 0 or super().wait_readable(seconds)
+        with self._lock:
+            pending = self.tls.pending()
+        return pending > 0 or super().wait_readable(seconds)
 
     def receive(self) -> memoryview | None:
         try:
@@ -158,12 +169,17 @@ class TlsTransport(Transport):
         return self._received(count)
 
     def _write(self, buffers: Sequence[Buffer]) -> int:
-        data = b"".join(buffers) if len(buffers) > 1 else buffers[0]
-        try:
-            with self._lock:
-                return self.tls.send(data)
-        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            raise BlockingIOError(errno.EAGAIN, "TLS wants to wait") from None
+        data = memoryview(b"".join(buffers) if len(buffers) > 1 else buffers[0])
+        sent = 0
+        with self._lock:
+            while sent < len(data):  # each call takes one record of 16 KiB
+                try:
+                    sent += self.tls.send(data[sent:])
+                except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                    if not sent:
+                        raise BlockingIOError(errno.EAGAIN, "TLS wants to wait") from None
+                    break
+        return sent
 
     @property
     def certificate(self) -> dict[str, Any] | None:
@@ -182,34 +198,38 @@ def _after(buffers: Sequence[Buffer], sent: int) -> list[Buffer]:
 # --- opening --------------------------------------------------------------------------------------------------------
 
 
-def connect(host: str, port: int, seconds: float | None) -> socket.socket:
+def connect(host: str, port: int, seconds: float | None, local: tuple[str, int] | None = None) -> socket.socket:
     """A TCP connection to the first address of ``host`` that answers, within ``seconds`` for all of them.
 
-    Raises TransportError and DeadlineExceeded.
+    ``local``: the address and port to connect from; None leaves them to the system. Raises TransportError and
+    DeadlineExceeded.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     try:
         places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name that cannot be encoded (RFC 5890)
         raise TransportError(f"host {host!r} is not known: {error}") from error
     failure: OSError | None = None
-    for family, kind, protocol, _name, address in places:
-        sock = socket.socket(family, kind, protocol)
-        left = None if deadline is None else deadline - time.monotonic()
+    for index, (family, kind, protocol, _name, address) in enumerate(places):
+        # An address that does not answer leaves time for those that follow.
+        left = None if deadline is None else (deadline - time.monotonic()) / (len(places) - index)
         try:
-            sock.settimeout(left if left is None else max(left, 0.001))
-            sock.connect(address)
+            return _connect(socket.socket(family, kind, protocol), address, left)
         except OSError as error:
-            sock.close()
             failure = error
-            if deadline is not None and time.monotonic() >= deadline:
-                raise DeadlineExceeded("connect", seconds) from error
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
+    if isinstance(failure, TimeoutError) and failure.errno is None:  # ours, not the system's
+        raise DeadlineExceeded("connect", seconds) from failure
     raise TransportError(f"no connection to {host} port {port}: {failure}") from failure
+
+
+def _connect(sock: socket.socket, address: Any, seconds: float | None) -> socket.socket:
+    try:
+        sock.settimeout(seconds if seconds is None else max(seconds, 0.001))
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def secure(
@@ -219,8 +239,12 @@ def secure(
     *,
     server_side: bool,
     server_hostname: str | None = None,
+    wakes: Sequence[socket.socket] = (),
 ) -> TlsTransport:
-    """The TLS handshake over a connection; closes it on failure. Raises TransportError and DeadlineExceeded."""
+    """The TLS handshake over a connection; closes it on failure. Input at one of ``wakes`` ends it.
+
+    Raises TransportError and DeadlineExceeded.
+    """
     deadline = None if seconds is None else time.monotonic() + seconds
     try:
         sock.setblocking(False)
@@ -233,12 +257,18 @@ def secure(
                 wrapped.do_handshake()
                 return TlsTransport(wrapped)
             except ssl.SSLWantReadError:
-                ready = Waiter(wrapped)
+                ready = Waiter([wrapped, *wakes])
             except ssl.SSLWantWriteError:
-                ready = Waiter(wrapped, write=True)
-            if not ready.wait(None if deadline is None else deadline - time.monotonic()):
+                ready = Waiter(wakes, [wrapped])
+            left = None if deadline is None else deadline - time.monotonic()
+            if (left is not None and left <= 0) or not ready.wait(left):
                 raise DeadlineExceeded("tls", seconds)
-    except OSError as error:  # SSLError is one, too
+            if wakes and Waiter(wakes).wait(0):
+                raise OSError("this side is closing")
+    except DeadlineExceeded:
+        sock.close()
+        raise
+    except (OSError, ValueError) as error:  # SSLError is an OSError; ValueError: a host name that TLS does not take
         sock.close()
         raise TransportError(f"TLS handshake failed: {error}") from error
     except BaseException:

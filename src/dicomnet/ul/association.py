@@ -21,7 +21,7 @@ from dicomnet.ul.framer import Fragment, Framer
 from dicomnet.ul.fsm import TABLE, Event, State
 from dicomnet.ul.negotiation import AcceptedContext
 from dicomnet.ul.pdu import MIN_MAX_LENGTH, PduType
-from dicomnet.ul.wire import InvalidPdu
+from dicomnet.ul.wire import InvalidLength, InvalidPdu
 
 Buffer = bytes | bytearray | memoryview
 
@@ -38,8 +38,9 @@ _RECEIVED = {
 class Association:
     """The upper layer's side of one connection. One object, one connection, one association (PS3.8 9.1.1).
 
-    ``requestor``: this side opened the connection. ``max_length``: what this side will announce, in bytes; 0 is
-    unlimited. Raises ValueError for a length that leaves no room for data or passes ``limits.pdu_length``.
+    ``requestor``: this side opened the connection. ``max_length``: the longest P-DATA-TF variable field that this side
+    receives, in bytes, 0 is unlimited; once this side has announced one, that counts. Raises ValueError for a length
+    that leaves no room for data or passes ``limits.pdu_length``.
     """
 
     def __init__(
@@ -51,10 +52,8 @@ class Association:
         limits: Limits | None = None,
     ) -> None:
         limits = limits or Limits()
-        if max_length and not MIN_MAX_LENGTH <= max_length <= limits.pdu_length:
-            raise ValueError(
-                f"max_pdu_length is {max_length}; it must be 0 (unlimited) or in {MIN_MAX_LENGTH}..{limits.pdu_length}"
-            )
+        self._most_p_data = limits.pdu_length
+        self._check_max_length(max_length)
         self.requestor = requestor
         self.max_length = max_length
         self.timeouts = timeouts or Timeouts()
@@ -112,6 +111,7 @@ class Association:
         elif self._pdu_deadline is None or self._pdus_begun != self._framer.pdus_begun:
             self._pdus_begun = self._framer.pdus_begun
             self._pdu_deadline = None if self.timeouts.pdu is None else now + self.timeouts.pdu
+        self._check_waits(now)  # here too: a peer that never stops sending must not keep the clock from being looked at
 
     def _receive_fragment(self, fragment: Fragment) -> None:
         if self.state is not State.ESTABLISHED:
@@ -166,17 +166,20 @@ class Association:
     def handle_timer(self, now: float) -> None:
         """Act on the limits that have passed; early calls do nothing."""
         self._now = now
-        if self._artim is not None and now >= self._artim:
-            self._events.append(events.TimerExpired(self._artim_name))
-            self._step(Event.ARTIM_EXPIRED)
-        elif self._wait is not None and now >= self._wait:
-            self._expire(self._wait_name, AbortSource.USER)
-        elif self._pdu_deadline is not None and now >= self._pdu_deadline:
+        self._check_waits(now)
+        if self._pdu_deadline is not None and now >= self._pdu_deadline:
             if self.state is State.AWAITING_REQUEST:  # nothing to abort yet: closed as by ARTIM
                 self._events.append(events.TimerExpired("pdu"))
                 self._step(Event.ARTIM_EXPIRED)
             else:
                 self._expire("pdu", AbortSource.PROVIDER)
+
+    def _check_waits(self, now: float) -> None:
+        if self._artim is not None and now >= self._artim:
+            self._events.append(events.TimerExpired(self._artim_name))
+            self._step(Event.ARTIM_EXPIRED)
+        elif self._wait is not None and now >= self._wait:
+            self._expire(self._wait_name, AbortSource.USER)
 
     def _expire(self, timer: str, source: int) -> None:
         self._events.append(events.TimerExpired(timer))
@@ -203,6 +206,7 @@ class Association:
             raise LocalProtocolError("an AE title is blank (PS3.8 Table 9-11)")
         self._encode(request)
         self._step(Event.ASSOCIATE_REQUEST)
+        self._announce(request.user)
         self.request = request
 
     def accept(self, answer: pdu.AssociateAc, now: float) -> None:
@@ -214,6 +218,7 @@ class Association:
         except InvalidPdu as error:
             raise LocalProtocolError(f"accept: {error}") from None
         encoded = self._encode(answer)
+        self._announce(answer.user)
         self._negotiated(answer, contexts)
         self._step(Event.ASSOCIATE_RESPONSE_ACCEPT)
         self._output.append(encoded)
@@ -252,6 +257,16 @@ class Association:
         self._now = now
         if self.state not in (State.IDLE, State.AWAITING_CLOSE):
             self._step(Event.INVALID_PDU, InvalidPdu(detail))
+
+    def _check_max_length(self, length: int) -> None:
+        if length and not MIN_MAX_LENGTH <= length <= self._most_p_data:
+            raise ValueError(
+                f"max_pdu_length is {length}; it must be 0 (unlimited) or in {MIN_MAX_LENGTH}..{self._most_p_data}"
+            )
+
+    def _announce(self, user: pdu.UserInformation) -> None:
+        """What goes out in our A-ASSOCIATE PDU is what we receive (PS3.8 D.1); absent means unlimited."""
+        self.max_length = self._framer.max_length = user.max_length or 0
 
     def can(self, event: Event) -> bool:
         """Whether Table 9-10 has a cell for ``event`` in the present state; an association that ended has none."""
@@ -370,7 +385,7 @@ class Association:
             case pdu.Abort(source, reason):  # the local user's
                 self._abort(source, reason)
             case InvalidPdu(reason=reason) as error if reason != AbortReason.UNRECOGNISED_PDU:
-                self._peer_failed(AbortSource.PROVIDER, reason, str(error))
+                self._peer_failed(AbortSource.PROVIDER, reason, str(error), isinstance(error, InvalidLength))
             case _:  # before an association there is no more to say of it (Table 9-10, state 2)
                 self._peer_failed(AbortSource.USER, 0, f"no A-ASSOCIATE-RQ: {received or 'P-DATA-TF'}")
 
@@ -388,7 +403,7 @@ class Association:
 
     def _aa_8(self, received: object, encoded: bytes, before: State) -> None:
         if isinstance(received, InvalidPdu):
-            self._peer_failed(AbortSource.PROVIDER, received.reason, str(received))
+            self._peer_failed(AbortSource.PROVIDER, received.reason, str(received), isinstance(received, InvalidLength))
         else:
             name = PduType(encoded[0]).name if encoded else PduType.P_DATA_TF.name
             detail = f"{name} in state {before.value} ({before.name})"
@@ -398,8 +413,8 @@ class Association:
         reason = received.reason if isinstance(received, InvalidPdu) else AbortReason.UNEXPECTED_PDU
         self._output.append(pdu.encode(pdu.Abort(AbortSource.PROVIDER, reason)))
 
-    def _peer_failed(self, source: int, reason: int, detail: str) -> None:
-        self._events.append(events.PeerFailed(source, reason, detail))
+    def _peer_failed(self, source: int, reason: int, detail: str, length: bool = False) -> None:
+        self._events.append(events.PeerFailed(source, reason, detail, length))
         self._abort(source, reason)
 
 

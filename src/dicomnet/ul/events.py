@@ -73,11 +73,15 @@ class AbortReceived:
 
 @dataclass(frozen=True, slots=True)
 class PeerFailed:
-    """The peer broke the protocol and got an A-ABORT (source and reason as sent); ``detail`` says how."""
+    """The peer broke the protocol and got an A-ABORT (source and reason as sent); ``detail`` says how.
+
+    ``length``: it was the length of a PDU or of a field in it.
+    """
 
     source: int
     reason: int
     detail: str
+    length: bool = False
 
 
 @dataclass(frozen=True, slots=True)

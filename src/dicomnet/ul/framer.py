@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 from dicomnet.config import Limits
 from dicomnet.errors import AbortReason
 from dicomnet.ul.pdu import FIXED_LENGTH, HEADER_LENGTH, MIN_MAX_LENGTH, PduType
-from dicomnet.ul.wire import InvalidPdu
+from dicomnet.ul.wire import InvalidLength, InvalidPdu
 
 type_and_length: Final = struct.Struct(">BxI").unpack_from
 _pdv_header: Final = struct.Struct(">IBB").unpack_from
@@ -53,7 +53,7 @@ class Framer:
     """The receiving side. ``max_length``: what we announced, in bytes; 0 is unlimited."""
 
     def __init__(self, max_length: int, limits: Limits) -> None:
-        self._max_p_data = max_length or 0xFFFFFFFF
+        self.max_length = max_length
         self._max_associate = limits.associate_length
         self._header = bytearray()  # one that was cut in two, as far as it is here
         self._pdu = bytearray()  # a PDU that is not P-DATA, as far as it is here
@@ -77,12 +77,13 @@ class Framer:
         if self._broken:
             return frames
         position, end = 0, len(view)
+        most = self.max_length or 0xFFFFFFFF
         try:
             while position < end:
                 if end - position >= 12 and not self.mid_pdu:
                     kind, length, pdv_length, context_id, control = _unpack_both(view, position)
                     after = position + HEADER_LENGTH + length
-                    if kind == 4 and length == pdv_length + 4 and after <= end and 6 <= length <= self._max_p_data:
+                    if kind == 4 and length == pdv_length + 4 and after <= end and 6 <= length <= most:
                         # the common case: one P-DATA-TF, one PDV, all here
                         data_view = view[position + 12 : after]
                         frames.append(Fragment(context_id, control & _COMMAND, control & _LAST != 0, data_view))
@@ -117,7 +118,7 @@ class Framer:
         kind, length = type_and_length(header)
         match kind:
             case PduType.P_DATA_TF:
-                allowed = _MIN_P_DATA <= length <= self._max_p_data
+                allowed = _MIN_P_DATA <= length <= (self.max_length or length)
                 self._p_data_left = length
             case PduType.ASSOCIATE_RQ | PduType.ASSOCIATE_AC:
                 allowed = _MIN_ASSOCIATE <= length <= self._max_associate
@@ -126,7 +127,7 @@ class Framer:
             case _:
                 raise InvalidPdu(f"PDU type {kind:02X}H", AbortReason.UNRECOGNISED_PDU)
         if not allowed:
-            raise InvalidPdu(f"a PDU of type {kind:02X}H announces {length} bytes")
+            raise InvalidLength(f"a PDU of type {kind:02X}H announces {length} bytes")
         if kind != PduType.P_DATA_TF:
             self._pdu[:] = header
             self._pdu_missing = length
@@ -144,7 +145,7 @@ class Framer:
         length, self._context_id, self._control = _pdv_header(header)
         rest = self._p_data_left - 4 - length
         if length < 2 or rest < 0 or 0 < rest < _PDV_HEADER_LENGTH:
-            raise InvalidPdu(f"a PDV of {length} bytes in the {self._p_data_left} that are left of its P-DATA-TF")
+            raise InvalidLength(f"a PDV of {length} bytes in the {self._p_data_left} that are left of its P-DATA-TF")
         self._p_data_left = rest
         self._fragment_left = length - 2
         if not self._fragment_left:  # 9.3.1, E.1: an empty fragment is legal

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from typing import Final, assert_never
 
 from dicomnet.config import Identity
 from dicomnet.errors import AbortReason
@@ -206,6 +206,7 @@ def encode(pdu: Pdu) -> bytes:
             return _pdu(PduType.RELEASE_RP, bytes(4))
         case Abort(source, reason):
             return _pdu(PduType.ABORT, bytes((0, 0, source, reason)))
+    assert_never(pdu)
 
 
 def _pdu(kind: PduType, value: bytes) -> bytes:

@@ -18,6 +18,10 @@ class InvalidPdu(ValueError):
         self.reason = reason
 
 
+class InvalidLength(InvalidPdu):
+    """A length field that cannot be right."""
+
+
 class Cursor:
     """Reads fields of ``data`` from ``position`` to ``end``; what lies beyond raises ``InvalidPdu``."""
 
@@ -35,7 +39,7 @@ class Cursor:
     def _advance(self, count: int) -> int:
         start = self.position
         if count > self.end - start:
-            raise InvalidPdu(f"{count} bytes announced at offset {start}, {self.end - start} are there")
+            raise InvalidLength(f"{count} bytes announced at offset {start}, {self.end - start} are there")
         self.position = start + count
         return start
 

@@ -1,0 +1,148 @@
+"""DICOM files (PS3.10 7): their header written and read, and the UIDs among a data set's first elements.
+
+Everything here works on the first bytes of a file or of a data set; what they do not tell, pydicom has to find out.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from dicomnet.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicomnet.ul.negotiation import IMPLICIT_VR_LITTLE_ENDIAN
+
+EXPLICIT_VR_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
+DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1.99"
+# PS3.5 A.5, and JPIP referenced (A.7), JPIP HTJ2K referenced: the whole data set is a deflated stream.
+DEFLATED: Final = frozenset((DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"))
+
+HEAD: Final = 16 * 1024  # bytes read at once: a file's meta information and the first elements, or a small file whole
+
+_PREAMBLE: Final = bytes(128) + b"DICM"
+_SOP_CLASS: Final = 0x00080016
+_SOP_INSTANCE: Final = 0x00080018
+_LONG_VRS: Final = frozenset(  # PS3.5 Table 7.1-1: two reserved bytes and a length of four
+    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+)
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def header(
+    transfer_syntax: str, sop_class_uid: str, sop_instance_uid: str, ae_titles: tuple[str, str] | None
+) -> bytes:
+    """Preamble, prefix and file meta information (PS3.10 7.1) with the AE titles of the sender and the receiver."""
+    instance = _meta_element(0x0003, b"UI", sop_instance_uid)
+    before, after = _meta_constants(transfer_syntax, sop_class_uid, ae_titles)
+    length = len(before) + len(instance) + len(after)
+    return b"".join((_PREAMBLE, struct.pack("<HH2sHI", 2, 0, b"UL", 4, length), before, instance, after))
+
+
+@lru_cache(maxsize=256)
+def _meta_constants(transfer_syntax: str, sop_class_uid: str, ae_titles: tuple[str, str] | None) -> tuple[bytes, bytes]:
+    """What stands before and after the SOP instance UID: the same for most instances of an association."""
+    before = struct.pack("<HH2sxxI", 2, 1, b"OB", 2) + b"\0\1" + _meta_element(0x0002, b"UI", sop_class_uid)
+    after = [
+        _meta_element(0x0010, b"UI", transfer_syntax),
+        _meta_element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+        _meta_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+    ]
+    if ae_titles is not None:
+        after += [_meta_element(0x0017, b"AE", ae_titles[0]), _meta_element(0x0018, b"AE", ae_titles[1])]
+    return before, b"".join(after)
+
+
+def _meta_element(element: int, vr: bytes, value: str) -> bytes:
+    encoded = value.encode("latin-1", "replace")[:0xFFFE]
+    if len(encoded) & 1:
+        encoded += b"\0" if vr == b"UI" else b" "
+    return struct.pack("<HH2sH", 2, element, vr, len(encoded)) + encoded
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+_short_element: Final = struct.Struct("<HH2sH").unpack_from
+_u32: Final = struct.Struct("<I").unpack_from
+
+
+class Meta(NamedTuple):
+    """What a file's meta information says. ``offset``: where the data set begins."""
+
+    offset: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax: str
+
+
+def read_meta(head: bytes) -> Meta | None:
+    """The meta information in a file's first bytes, or None if it is not there, whole, as PS3.10 wants it."""
+    if head[128:132] != b"DICM":
+        return None
+    position, end = 132, len(head)
+    found: dict[int, str] = {}
+    while position < end:
+        if end - position < 8:
+            return None
+        group, element, vr, length = _short_element(head, position)
+        if group != 2:
+            break
+        position += 8
+        if vr in _LONG_VRS:
+            if end - position < 4:
+                return None
+            length = _u32(head, position)[0]
+            position += 4
+        if length > end - position:
+            return None
+        if element in (0x0002, 0x0003, 0x0010):
+            found[element] = head[position : position + length].rstrip(b"\0 ").decode("latin-1")
+        position += length
+    syntax = found.get(0x0010, "")
+    if not re.fullmatch(r"[0-9.]{1,64}", syntax):
+        return None
+    return Meta(position, found.get(0x0002, ""), found.get(0x0003, ""), syntax)
+
+
+def scan_uids(head: bytes | bytearray | memoryview, transfer_syntax: str) -> tuple[str, str] | None:
+    """SOP class and instance UID from the first bytes of a data set, or None unless both are found there."""
+    if transfer_syntax in DEFLATED:
+        try:
+            head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head[:HEAD], HEAD)
+        except zlib.error:
+            return None
+    order = ">" if transfer_syntax == EXPLICIT_VR_BIG_ENDIAN else "<"
+    return _scan(bytes(head[:HEAD]), transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN, order)
+
+
+def _scan(head: bytes, explicit: bool, order: str) -> tuple[str, str] | None:
+    short, long, u32 = _SCANNERS[order]
+    position, end = 0, len(head)
+    sop_class = ""
+    while end - position >= 12:
+        group, element, length = long(head, position)
+        position += 8
+        if explicit:
+            if head[position - 4 : position - 2] in _LONG_VRS:
+                length = u32(head, position)[0]
+                position += 4
+            else:
+                length = short(head, position - 2)[0]
+        tag = group << 16 | element
+        if tag > _SOP_INSTANCE or length > end - position:  # past them, or an undefined length, or cut off
+            return None
+        if tag == _SOP_CLASS:
+            sop_class = head[position : position + length].rstrip(b"\0 ").decode("latin-1")
+        elif tag == _SOP_INSTANCE:
+            sop_instance = head[position : position + length].rstrip(b"\0 ").decode("latin-1")
+            return (sop_class, sop_instance) if sop_class and sop_instance else None
+        position += length
+    return None
+
+
+_SCANNERS: Final = {  # by byte order: a 16-bit length, a header with a 32-bit length, a 32-bit length
+    order: tuple(struct.Struct(order + fields).unpack_from for fields in ("H", "HHI", "I")) for order in "<>"
+}
