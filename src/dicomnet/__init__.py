@@ -1,7 +1,7 @@
 """DICOM networking: associations, DIMSE services, storage; fast, exact, in pure Python.
 
-This module is the blocking face; ``DicomNet`` is the callback face. The names in ``__all__`` are the public ones. Each is
-imported when it is first used, so that a program (the command line's ``--help``, say) pays for what it needs.
+This module is the blocking face; ``DicomNet`` is the callback face. The names in ``__all__`` are the public ones. Each
+is imported when it is first used, so that a program (the command line's ``--help``, say) pays for what it needs.
 """
 
 from __future__ import annotations
@@ -10,36 +10,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dicomnet.ae import AE
-    from dicomnet.blocking import Association, Server, associate, serve
-    from dicomnet.callbacks.associate import DicomAssociate
-    from dicomnet.callbacks.enums import IpType, NetError, PduType, Security
-    from dicomnet.callbacks.net import DicomNet
-    from dicomnet.config import Identity, Limits, Peer, Timeouts
-    from dicomnet.dataset import EncodedDataset
-    from dicomnet.dimse.messages import Priority, Response
-    from dicomnet.dimse.status import Status
-    from dicomnet.errors import (
-        AbortReason,
-        AbortSource,
-        AssociationAborted,
-        AssociationRejected,
-        DeadlineExceeded,
-        DicomNetworkError,
-        InvalidDataset,
-        LocalProtocolError,
-        NoAcceptedContext,
-        QueueFull,
-        Reject,
-        RejectResult,
-        RejectSource,
-        RemoteProtocolError,
-        StatusError,
-        TransportError,
+    from dicomnet.ae import AE as AE
+    from dicomnet.blocking import Association as Association, Server as Server, associate as associate, serve as serve
+    from dicomnet.callbacks.associate import DicomAssociate as DicomAssociate
+    from dicomnet.callbacks.enums import (
+        IpType as IpType,
+        NetError as NetError,
+        PduType as PduType,
+        Security as Security,
     )
-    from dicomnet.sender import send
-    from dicomnet.ul.negotiation import AcceptedContext, PresentationContext
-    from dicomnet.ul.pdu import ContextResult
+    from dicomnet.callbacks.net import DicomNet as DicomNet
+    from dicomnet.config import Identity as Identity, Limits as Limits, Peer as Peer, Timeouts as Timeouts
+    from dicomnet.dataset import EncodedDataset as EncodedDataset
+    from dicomnet.dimse.messages import Priority as Priority, Response as Response
+    from dicomnet.dimse.status import Status as Status
+    from dicomnet.errors import (
+        AbortReason as AbortReason,
+        AbortSource as AbortSource,
+        AssociationAborted as AssociationAborted,
+        AssociationRejected as AssociationRejected,
+        DeadlineExceeded as DeadlineExceeded,
+        DicomNetworkError as DicomNetworkError,
+        InvalidDataset as InvalidDataset,
+        LocalProtocolError as LocalProtocolError,
+        NoAcceptedContext as NoAcceptedContext,
+        QueueFull as QueueFull,
+        Reject as Reject,
+        RejectResult as RejectResult,
+        RejectSource as RejectSource,
+        RemoteProtocolError as RemoteProtocolError,
+        StatusError as StatusError,
+        TransportError as TransportError,
+    )
+    from dicomnet.sender import send as send
+    from dicomnet.ul.negotiation import AcceptedContext as AcceptedContext, PresentationContext as PresentationContext
+    from dicomnet.ul.pdu import ContextResult as ContextResult
 
     StorageClasses: tuple[str, ...]
 
@@ -79,7 +84,7 @@ _MODULES = {
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = [*sorted(_MODULE_OF), "StorageClasses", "Verification"]  # noqa: PLE0604
+__all__ = [*sorted(_MODULE_OF), "StorageClasses", "Verification"]
 
 
 def __getattr__(name: str) -> Any:

@@ -286,11 +286,10 @@ class _Connection:
         with self._turn:
             if data:
                 conversation.receive_data(data, now)
-            elif data is not None:
-                conversation.receive_eof(now, failure)
-            limit = self.association.deadline
-            if limit is not None and limit <= now:  # also if something came: that does not extend it
+            elif data is None:
                 conversation.handle_timer(now)
+            else:
+                conversation.receive_eof(now, failure)
             output = self.association.has_output
         if output:
             self._flush()

@@ -6,47 +6,41 @@ of either, and are decoded only when somebody calls ``decode``. pydicom is impor
 
 from __future__ import annotations
 
-import atexit
+import array
 import contextlib
+import copy
+import errno
 import itertools
 import mmap
 import os
-import re
-import secrets
-import shutil
-import struct
-import tempfile
 import weakref
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from dicomnet.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Limits
+from dicomnet import part10
+from dicomnet.config import Limits
 from dicomnet.errors import InvalidDataset, NoAcceptedContext
+from dicomnet.part10 import DEFLATED, EXPLICIT_VR_BIG_ENDIAN
+from dicomnet.spool import Buffer, ByteSpool, SpooledFile, remove, replacing, write_all
+from dicomnet.spool import Path as Path
 from dicomnet.ul.negotiation import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, AcceptedContext
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-Path = str | os.PathLike[str]
-Buffer = bytes | bytearray | memoryview
-
-DEFLATED: Final = frozenset(("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"))  # the latter: JPIP referenced
-EXPLICIT_VR_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 # Between these nothing but the encoding of the elements differs, so that one can be made from another without loss.
 UNCOMPRESSED: Final = (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
-    "1.2.840.10008.1.2.1.99",
+    part10.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
 )
 
-_HEAD: Final = 16 * 1024  # read at once from a file: its meta information and the first elements, or a small file whole
-_CHUNK: Final = 1 << 20  # of chunks() and of copies
-_SOP_CLASS: Final = 0x00080016
-_SOP_INSTANCE: Final = 0x00080018
+_CHUNK: Final = 1 << 20  # bytes, of chunks() and of copies
+_LEVEL: Final = 16  # bytes that one level of nesting takes at least: the headers of a sequence and of its item
+_PIXEL_DATA: Final = 0x7FE00010
 
 
 class EncodedDataset:
@@ -87,7 +81,7 @@ class EncodedDataset:
         self.sop_instance_uid = sop_instance_uid
         self.size = len(data)
         self._data: Buffer | None = data
-        self._path: Path | None = None
+        self._path: Path = ""
         self._offset = 0
         self._temporary: weakref.finalize[Any, Any] | None = None
         self._ae_titles = ae_titles  # of the sender and the receiver
@@ -115,12 +109,11 @@ class EncodedDataset:
     def from_dataset(cls, dataset: Dataset, transfer_syntax: str | None = None) -> EncodedDataset:
         """Encode a pydicom Dataset: in ``transfer_syntax``, else its own, else Explicit VR Little Endian.
 
-        Raises InvalidDataset if pydicom cannot encode it so.
+        Raises InvalidDataset if pydicom cannot encode it so, or if its pixel data is compressed in another way.
         """
-        syntax = transfer_syntax or _transfer_syntax_of(dataset)
         return cls(
-            _encode(dataset, syntax),
-            syntax,
+            _encode(dataset, transfer_syntax or _transfer_syntax_of(dataset)),
+            transfer_syntax or _transfer_syntax_of(dataset),
             str(dataset.get("SOPClassUID", "") or ""),
             str(dataset.get("SOPInstanceUID", "") or ""),
         )
@@ -136,7 +129,7 @@ class EncodedDataset:
         return b"".join(self.chunks())
 
     def chunks(self, size: int = _CHUNK) -> Iterator[bytes]:
-        """The data set as pieces of at most ``size`` bytes."""
+        """The data set as pieces of at most ``size`` bytes. Raises OSError and InvalidDataset if its file is gone."""
         if self._data is not None:
             view = memoryview(self._data)
             yield from (bytes(view[start : start + size]) for start in range(0, len(view), size))
@@ -151,42 +144,50 @@ class EncodedDataset:
                 yield piece
 
     def _open(self) -> BinaryIO:
-        assert self._path is not None
         file = open(self._path, "rb")  # noqa: SIM115  (handed to the caller's with)
         file.seek(self._offset)
         return file
 
     @contextlib.contextmanager
     def view(self) -> Iterator[MappedView]:
-        """The bytes to send, without loading them: a view that is valid inside the ``with``."""
+        """The bytes to send, without loading them: a view that is valid inside the ``with``.
+
+        Raises OSError and InvalidDataset if its file is gone or shorter.
+        """
         if self._data is not None:
             yield MappedView(memoryview(self._data))
             return
         if not self.size:  # nothing to map
             yield MappedView(memoryview(b""))
             return
-        with open(self._path or "", "rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        try:
-            if len(mapped) < self._offset + self.size:
+        with open(self._path, "rb") as file:
+            if os.fstat(file.fileno()).st_size < self._offset + self.size:
                 raise InvalidDataset("the file became shorter than it was")
-            yield MappedView(memoryview(mapped)[self._offset : self._offset + self.size], mapped, self._offset)
+            mapped = mmap.mmap(file.fileno(), self._offset + self.size, access=mmap.ACCESS_READ)
+        try:
+            with memoryview(mapped) as whole, whole[self._offset :] as view:
+                yield MappedView(view, mapped, self._offset)
         finally:
-            with contextlib.suppress(BufferError):  # slices of it are still held somewhere: it goes with the last one
+            # Where sending failed, the traceback still holds pieces of the view; the mapping then goes with them.
+            with contextlib.suppress(BufferError):
                 mapped.close()
 
     def inner_uids(self) -> tuple[str, str] | None:
-        """SOP class and instance UID as the data set itself says, or None if its first bytes do not tell."""
+        """SOP class and instance UID as the data set itself says, or None if its first bytes do not tell both.
+
+        Raises OSError if its file is gone.
+        """
         if self._data is not None:
-            return scan_uids(memoryview(self._data)[:_HEAD], self.transfer_syntax)
+            return part10.scan_uids(memoryview(self._data)[: part10.HEAD], self.transfer_syntax)
         with self._open() as file:
-            return scan_uids(file.read(min(_HEAD, self.size)), self.transfer_syntax)
+            return part10.scan_uids(file.read(min(part10.HEAD, self.size)), self.transfer_syntax)
 
     def decode(self, **pydicom_options: Any) -> Dataset:
         """The data set as a pydicom Dataset, with file meta information. Options are those of ``pydicom.dcmread``.
 
         Without options the result is kept and returned again. Raises InvalidDataset for bytes that pydicom cannot
-        read, that nest too deep or that inflate beyond ``Limits.inflation_ratio`` or ``Limits.inflated_size``.
+        read, that nest too deep or that inflate beyond ``Limits.inflation_ratio`` or ``Limits.inflated_size``, and
+        OSError if its file is gone.
         """
         if pydicom_options:
             return self._decode(pydicom_options)
@@ -196,28 +197,28 @@ class EncodedDataset:
 
     def _decode(self, options: dict[str, Any]) -> Dataset:
         from pydicom import dcmread
+        from pydicom.uid import UID
 
         # Inflated here, within limits, and then read as what it is underneath.
         deflated = self.transfer_syntax in DEFLATED
         syntax = EXPLICIT_VR_LITTLE_ENDIAN if deflated else self.transfer_syntax
-        header = part10_header(syntax, self.sop_class_uid, self.sop_instance_uid, self._ae_titles)
+        header = part10.header(syntax, self.sop_class_uid, self.sop_instance_uid, self._ae_titles)
         limits = self._limits or Limits()
-        body = b"".join(inflate(self.chunks(), self.size, limits)) if deflated else bytes(self)
+        body = inflate(self.chunks(), self.size, limits) if deflated else self.chunks()
+        file = BytesIO(b"".join(itertools.chain((header,), body)))
         try:
-            dataset = dcmread(BytesIO(header + body), **options)
+            dataset = dcmread(file, **options)
             _check_nesting(dataset, limits.sequence_nesting)
         except InvalidDataset:
             raise
         except Exception as error:  # pydicom documents no closed set of errors for bytes that are no data set
             raise InvalidDataset(f"pydicom cannot read this data set: {error}") from error
         if deflated:
-            from pydicom.uid import UID
-
             dataset.file_meta.TransferSyntaxUID = UID(self.transfer_syntax)
         return dataset
 
     def transcoded(self, transfer_syntax: str) -> EncodedDataset:
-        """The same elements in another of the uncompressed transfer syntaxes. Raises InvalidDataset."""
+        """The same elements in another of the uncompressed transfer syntaxes. Raises InvalidDataset and OSError."""
         if transfer_syntax == self.transfer_syntax:
             return self
         if self.transfer_syntax not in UNCOMPRESSED or transfer_syntax not in UNCOMPRESSED:
@@ -229,12 +230,13 @@ class EncodedDataset:
         """Write a DICOM file (PS3.10): preamble, file meta information, then the data set byte for byte.
 
         The file appears whole or not at all; one that is there is replaced. A received data set that waits in a
-        temporary file is renamed if it lies in the same file system. Raises OSError.
+        temporary file is renamed if it lies in the same file system. Raises OSError, and InvalidDataset if the file
+        that it lies in became shorter.
         """
         if self._temporary is not None and self._rename_temporary(path):
             return
-        header = part10_header(self.transfer_syntax, self.sop_class_uid, self.sop_instance_uid, self._ae_titles)
-        with _replacing(path) as descriptor:
+        header = part10.header(self.transfer_syntax, self.sop_class_uid, self.sop_instance_uid, self._ae_titles)
+        with replacing(path) as descriptor:
             if self._data is not None:
                 write_all(descriptor, [header, self._data])
                 return
@@ -244,24 +246,17 @@ class EncodedDataset:
 
     def _rename_temporary(self, path: Path) -> bool:
         """Move the spool file, which has its header already, to ``path``. False if it lies in another file system."""
-        assert self._path is not None
         assert self._temporary is not None
         try:
             os.replace(self._path, path)
         except OSError as error:
-            if error.errno == _EXDEV:
+            if error.errno == errno.EXDEV:
                 return False
             raise
         self._temporary.detach()
         self._temporary = None
         self._path = os.path.abspath(path)
         return True
-
-    def own_temporary(self) -> EncodedDataset:
-        """From now on the file goes when this object goes."""
-        assert self._path is not None
-        self._temporary = weakref.finalize(self, _remove, self._path)
-        return self
 
     def close(self) -> None:
         """Remove the temporary file now, if there is one. The object is of no use afterwards."""
@@ -290,7 +285,7 @@ class MappedView:
         self._released = upto
 
 
-class Spool:
+class Spool(ByteSpool):
     """The sink of a received data set: memory up to ``spool_size`` bytes, a Part 10 file in ``folder`` above that.
 
     A file system that fails (full, gone) does not end the association: ``close`` returns the OSError.
@@ -305,172 +300,28 @@ class Spool:
         limits: Limits,
         folder: Path | None,
     ) -> None:
+        super().__init__(limits.spool_size, folder)
         self._identity = (transfer_syntax, sop_class_uid, sop_instance_uid)
         self._ae_titles = ae_titles
         self._limits = limits
-        self._folder = folder
-        self._memory = bytearray()
-        self._pieces: list[Buffer] = []
-        self._descriptor = -1
-        self._path = ""
-        self._offset = 0
-        self._size = 0
-        self._error: OSError | None = None
 
-    def write(self, piece: memoryview) -> None:
-        if self._descriptor < 0 and self._error is None:
-            if len(self._memory) + len(piece) <= self._limits.spool_size:
-                self._memory += piece
-                return
-            self._begin_file()
-        self._size += len(piece)
-        self._pieces.append(piece)
-
-    def _begin_file(self) -> None:
-        header = part10_header(*self._identity, self._ae_titles)
-        self._offset, self._size = len(header), len(self._memory)
-        self._pieces = [header, self._memory]
-        try:
-            self._descriptor, self._path = _create(self._folder or _private_folder(), SPOOL_PREFIX)
-        except OSError as error:
-            self._error = error
-        self.flush()
-        self._memory = bytearray()
-
-    def flush(self) -> None:
-        if not self._pieces:
-            return
-        if self._error is None:
-            try:
-                write_all(self._descriptor, self._pieces)
-            except OSError as error:
-                self._error = error
-        self._pieces = []
+    def header(self) -> bytes:
+        return part10.header(*self._identity, self._ae_titles)
 
     def close(self) -> EncodedDataset | OSError:
-        if self._error is not None:
-            self.discard()
-            return self._error
-        if self._descriptor < 0:
-            return EncodedDataset(self._memory, *self._identity, ae_titles=self._ae_titles, limits=self._limits)
-        descriptor, self._descriptor = self._descriptor, -1
-        try:
-            os.close(descriptor)
-        except OSError as error:  # where late write errors show, as on NFS
-            _remove(self._path)
-            return error
-        dataset = EncodedDataset._in_file(self._path, self._offset, self._size, *self._identity)
-        dataset._ae_titles = self._ae_titles
-        dataset._limits = self._limits
-        return dataset.own_temporary()
-
-    def discard(self) -> None:
-        self._pieces = []
-        self._memory = bytearray()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-            _remove(self._path)
+        """The data set is complete: here it is, or the error that kept it from being stored."""
+        stored = self.finish()
+        if isinstance(stored, OSError):
+            return stored
+        if isinstance(stored, SpooledFile):
+            dataset = EncodedDataset._in_file(*stored, *self._identity)
+            dataset._ae_titles, dataset._limits = self._ae_titles, self._limits
+            dataset._temporary = weakref.finalize(dataset, remove, stored.path)  # it goes when the object goes
+            return dataset
+        return EncodedDataset(stored, *self._identity, ae_titles=self._ae_titles, limits=self._limits)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
-
-_EXDEV: Final = 18  # errno.EXDEV on every platform that has it; Windows replaces across drives by an error of its own
-SPOOL_PREFIX: Final = ".receiving-"  # in a spool folder: data sets under way; after a crash they may be deleted
-_SAVE_PREFIX: Final = ".saving-"
-_numbers = itertools.count()
-
-
-@lru_cache(maxsize=1)
-def _private_folder() -> str:
-    """Where this process spools if nobody said where: readable by its own user alone, gone with the process."""
-    folder = tempfile.mkdtemp(prefix="dicomnet-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def _create(folder: Path, prefix: str) -> tuple[int, str]:
-    """A new file of ours in ``folder``: its descriptor and its path."""
-    path = os.path.join(folder, f"{prefix}{os.getpid()}-{next(_numbers)}-{secrets.token_hex(4)}")
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666), path
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[int]:
-    """A descriptor to write to; what was written becomes ``path`` if the block ends well, else it goes."""
-    descriptor, temporary = _create(os.path.dirname(os.fspath(path)), _SAVE_PREFIX)
-    try:
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, path)
-    except BaseException:
-        _remove(temporary)
-        raise
-
-
-def write_all(descriptor: int, buffers: Sequence[Buffer]) -> None:
-    """All of ``buffers`` to a file, in as few system calls as the platform allows."""
-    if hasattr(os, "writev"):
-        for start in range(0, len(buffers), 512):  # IOV_MAX is 1024 or more
-            _writev(descriptor, buffers[start : start + 512])
-        return
-    for buffer in buffers:
-        view = memoryview(buffer)
-        while view:
-            view = view[os.write(descriptor, view) :]
-
-
-def _writev(descriptor: int, buffers: Sequence[Buffer]) -> None:
-    written = os.writev(descriptor, buffers)
-    if written == sum(map(len, buffers)):
-        return
-    rest = memoryview(b"".join(buffers))[written:]  # rare: a signal, or a file system about to be full
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-# --- Part 10 --------------------------------------------------------------------------------------------------------
-
-
-def part10_header(
-    transfer_syntax: str, sop_class_uid: str, sop_instance_uid: str, ae_titles: tuple[str, str] | None
-) -> bytes:
-    """Preamble, prefix and file meta information (PS3.10 7.1) with the AE titles of the sender and the receiver."""
-    instance = _meta_element(0x0003, b"UI", sop_instance_uid)
-    before, after = _meta_constants(transfer_syntax, sop_class_uid, ae_titles)
-    length = len(before) + len(instance) + len(after)
-    return b"".join((_PREAMBLE, struct.pack("<HH2sHI", 2, 0, b"UL", 4, length), before, instance, after))
-
-
-_PREAMBLE: Final = bytes(128) + b"DICM"
-
-
-@lru_cache(maxsize=256)
-def _meta_constants(transfer_syntax: str, sop_class_uid: str, ae_titles: tuple[str, str] | None) -> tuple[bytes, bytes]:
-    """What stands before and after the SOP instance UID: the same for most instances of an association."""
-    before = struct.pack("<HH2sxxI", 2, 1, b"OB", 2) + b"\0\1" + _meta_element(0x0002, b"UI", sop_class_uid)
-    after = [
-        _meta_element(0x0010, b"UI", transfer_syntax),
-        _meta_element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
-        _meta_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
-    ]
-    if ae_titles is not None:
-        after += [_meta_element(0x0017, b"AE", ae_titles[0]), _meta_element(0x0018, b"AE", ae_titles[1])]
-    return before, b"".join(after)
-
-
-def _meta_element(element: int, vr: bytes, value: str) -> bytes:
-    encoded = value.encode("latin-1", "replace")[:0xFFFE]
-    if len(encoded) & 1:
-        encoded += b"\0" if vr == b"UI" else b" "
-    return struct.pack("<HH2sH", 2, element, vr, len(encoded)) + encoded
 
 
 def load_file(path: Path) -> EncodedDataset:
@@ -485,92 +336,17 @@ def _open_file(path: Path) -> tuple[EncodedDataset, bytes, bool]:
     """The data set, the file's first bytes, and whether they are all of it."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
-        head = os.read(descriptor, _HEAD)
+        head = os.read(descriptor, part10.HEAD)
         total = os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
-    meta = _read_meta(head)
+    meta = part10.read_meta(head)
     if meta is None:
-        return _open_unusual(path, total), head, False
-    offset, sop_class_uid, sop_instance_uid, transfer_syntax = meta
+        return _open_unusual(path, total), head, len(head) == total
     # The data set itself says best what it is; the file meta information only repeats it (PS3.10 7.1).
-    uids = scan_uids(memoryview(head)[offset:], transfer_syntax) or (sop_class_uid, sop_instance_uid)
-    dataset = EncodedDataset._in_file(path, offset, total - offset, transfer_syntax, *uids)
+    uids = part10.scan_uids(memoryview(head)[meta.offset :], meta.transfer_syntax) or meta[1:3]
+    dataset = EncodedDataset._in_file(path, meta.offset, total - meta.offset, meta.transfer_syntax, *uids)
     return dataset, head, len(head) == total
-
-
-_short_element = struct.Struct("<HH2sH").unpack_from
-_u32 = struct.Struct("<I").unpack_from
-_LONG_VRS: Final = frozenset(
-    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
-)
-
-
-def _read_meta(head: bytes) -> tuple[int, str, str, str] | None:
-    """(offset of the data set, SOP class, SOP instance, transfer syntax) of a file as PS3.10 wants it, else None."""
-    if head[128:132] != b"DICM":
-        return None
-    position, end = 132, len(head)
-    found: dict[int, str] = {}
-    while position + 12 <= end:
-        group, element, vr, length = _short_element(head, position)
-        if group != 2:
-            break
-        position += 8
-        if vr in _LONG_VRS:
-            length = _u32(head, position)[0]
-            position += 4
-        if position + length > end:
-            return None
-        if element in (0x0002, 0x0003, 0x0010):
-            found[element] = head[position : position + length].rstrip(b"\0 ").decode("latin-1")
-        position += length
-    syntax = found.get(0x0010)
-    if not syntax or not re.fullmatch(r"[0-9.]{1,64}", syntax):
-        return None
-    return position, found.get(0x0002, ""), found.get(0x0003, ""), syntax
-
-
-def scan_uids(head: Buffer, transfer_syntax: str) -> tuple[str, str] | None:
-    """SOP class and instance UID from the first bytes of a data set, or None if they are not found there."""
-    if transfer_syntax in DEFLATED:
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        try:
-            head = inflater.decompress(head[:_HEAD], _HEAD)
-        except zlib.error:
-            return None
-    big_endian = transfer_syntax == EXPLICIT_VR_BIG_ENDIAN
-    explicit = transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN
-    return _scan(bytes(head[:_HEAD]), explicit, ">" if big_endian else "<")
-
-
-def _scan(head: bytes, explicit: bool, order: str) -> tuple[str, str] | None:
-    short, long, u32 = _SCANNERS[order]
-    position, end = 0, len(head)
-    sop_class = ""
-    while position + 12 <= end:
-        group, element, length = long(head, position)
-        position += 8
-        if explicit:
-            if head[position - 4 : position - 2] in _LONG_VRS:
-                length = u32(head, position)[0]
-                position += 4
-            else:
-                length = short(head, position - 2)[0]
-        tag = group << 16 | element
-        if tag > _SOP_INSTANCE or length > end - position:  # past them, or an undefined length, or cut off
-            break
-        if tag == _SOP_CLASS:
-            sop_class = head[position : position + length].rstrip(b"\0 ").decode("latin-1")
-        elif tag == _SOP_INSTANCE:
-            return sop_class, head[position : position + length].rstrip(b"\0 ").decode("latin-1")
-        position += length
-    return None
-
-
-_SCANNERS: Final = {  # by byte order: a 16-bit length, a header with a 32-bit length, a 32-bit length
-    order: tuple(struct.Struct(order + fields).unpack_from for fields in ("H", "HHI", "I")) for order in "<>"
-}
 
 
 def _open_unusual(path: Path, total: int) -> EncodedDataset:
@@ -583,25 +359,25 @@ def _open_unusual(path: Path, total: int) -> EncodedDataset:
                 file, force=True, specific_tags=["SOPClassUID", "SOPInstanceUID"], stop_before_pixels=True
             )
             offset = _offset_of_dataset(file)
+            uids = tuple(str(dataset.get(name, "") or "") for name in ("SOPClassUID", "SOPInstanceUID"))
+            syntax = _transfer_syntax_of(dataset)
     except OSError:
         raise
     except Exception as error:  # as in decode
         raise InvalidDataset(f"this is not a DICOM file: {error}") from error
-    if "SOPClassUID" not in dataset and "SOPInstanceUID" not in dataset:
+    if not any(uids):
         raise InvalidDataset("this is not a DICOM file: it has no preamble and no SOP class or instance UID")
-    syntax = _transfer_syntax_of(dataset)
-    uids = str(dataset.get("SOPClassUID", "")), str(dataset.get("SOPInstanceUID", ""))
     return EncodedDataset._in_file(path, offset, total - offset, syntax, *uids)
 
 
 def _offset_of_dataset(file: BinaryIO) -> int:
-    """Where the data set begins: behind the preamble and the group 2 elements that may be there."""
-    from pydicom.filereader import _read_file_meta_info as read_meta
-    from pydicom.filereader import read_preamble
+    """Where the data set begins: behind the preamble and the elements of groups 2 and 0 that may be there."""
+    from pydicom import filereader
 
     file.seek(0)
-    read_preamble(file, force=True)
-    read_meta(file)
+    filereader.read_preamble(file, force=True)
+    filereader._read_file_meta_info(file)
+    filereader._read_command_set_elements(file)
     return file.tell()
 
 
@@ -628,7 +404,9 @@ def _encode(dataset: Dataset, transfer_syntax: str) -> bytes:
     file.is_implicit_VR = transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN
     file.is_little_endian = transfer_syntax != EXPLICIT_VR_BIG_ENDIAN
     try:
-        write_dataset(file, _without_meta(dataset))
+        write_dataset(file, _as_to_write(dataset, transfer_syntax))
+    except InvalidDataset:
+        raise
     except Exception as error:  # as in decode
         raise InvalidDataset(f"pydicom cannot encode this data set: {error}") from error
     encoded = file.getvalue()
@@ -639,13 +417,46 @@ def _encode(dataset: Dataset, transfer_syntax: str) -> bytes:
     return deflated + b"\0" * (len(deflated) & 1)  # PS3.5 A.5
 
 
-def _without_meta(dataset: Dataset) -> Dataset:
-    """Group 2 belongs to files, not to data sets; some programs put it there all the same."""
-    return dataset[0x00030000:] if dataset.group_dataset(0x0002) else dataset
+def _as_to_write(dataset: Dataset, transfer_syntax: str) -> Dataset:
+    """What pydicom is to write; the user's own data set is not changed."""
+    own = _transfer_syntax_of(dataset)
+    if dataset.group_dataset(0x0002):  # belongs to files, not to data sets; some programs put it there all the same
+        dataset = dataset[0x00030000:]
+    if "PixelData" in dataset:
+        native = transfer_syntax in UNCOMPRESSED
+        if own != transfer_syntax and own not in UNCOMPRESSED:
+            raise InvalidDataset(f"pixel data in {own} cannot be written as {transfer_syntax}")
+        pixel_data = dataset[_PIXEL_DATA]
+        if pixel_data.is_undefined_length is native:  # PS3.5 A.4: encapsulated if and only if compressed
+            dataset = dataset[:]
+            dataset[_PIXEL_DATA] = copy.copy(pixel_data)
+            dataset[_PIXEL_DATA].is_undefined_length = not native
+    if (own == EXPLICIT_VR_BIG_ENDIAN) is not (transfer_syntax == EXPLICIT_VR_BIG_ENDIAN):
+        dataset = copy.deepcopy(dataset)
+        _swap_words(dataset)
+    return dataset
+
+
+_WORDS: Final = {"OW": "H", "OF": "I", "OL": "I", "OD": "Q", "OV": "Q"}  # VR → array type of its words
+
+
+def _swap_words(dataset: Dataset) -> None:
+    """Swap the bytes of each word in the values that pydicom keeps as bytes and writes as they are."""
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                _swap_words(item)
+        elif element.VR in _WORDS and element.value:
+            words = array.array(_WORDS[element.VR], element.value)
+            words.byteswap()
+            element.value = words.tobytes()
 
 
 def inflate(chunks: Iterator[bytes], size: int, limits: Limits) -> Iterator[bytes]:
-    """A deflated data set (PS3.5 A.5), inflated piece by piece. Raises InvalidDataset past the limits."""
+    """A deflated data set (PS3.5 A.5), inflated piece by piece.
+
+    ``size``: bytes in ``chunks``. Raises InvalidDataset past the limits and for what is no deflated data.
+    """
     most = min(limits.inflated_size, max(size, 1024) * limits.inflation_ratio)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     total = 0
@@ -659,15 +470,22 @@ def inflate(chunks: Iterator[bytes], size: int, limits: Limits) -> Iterator[byte
                 if total > most:
                     raise InvalidDataset(f"{size} deflated bytes inflate to more than {most}")
                 yield piece
+        yield inflater.flush()  # what little it still holds
     except zlib.error as error:
         raise InvalidDataset(f"this data set cannot be inflated: {error}") from error
+    if size and not inflater.eof:
+        raise InvalidDataset("this data set cannot be inflated: its end is missing")
 
 
 def _check_nesting(dataset: Dataset, levels: int) -> None:
-    """Raises InvalidDataset if sequences nest deeper than ``levels``."""
+    """Raises InvalidDataset if sequences nest deeper than ``levels``. Reads no more than must be for that."""
     if levels < 0:
         raise InvalidDataset("sequences nest too deep")
-    for element in dataset:
+    for tag in dataset.keys():  # noqa: SIM118  (iterating over a Dataset converts every element)
+        element = dataset.get_item(tag)
+        if element.is_raw and (element.VR not in (None, "SQ", "UN") or len(element.value or b"") < _LEVEL * levels):
+            continue  # no sequence, or one so short that it cannot nest that deep
+        element = dataset[tag]
         if element.VR == "SQ":
             for item in element.value:
                 _check_nesting(item, levels - 1)
@@ -703,27 +521,4 @@ def prepare(
     raise NoAcceptedContext(
         f"SOP class {encoded.sop_class_uid or '(none)'} in transfer syntax {encoded.transfer_syntax} was not accepted"
         f" by the peer, or not proposed; accepted transfer syntaxes for that class: {accepted}"
-    )
-
-
-def encode_for(data: Path | Dataset | EncodedDataset, context: AcceptedContext) -> EncodedDataset:
-    """``data`` as bytes in the transfer syntax of ``context``: as they stand, or written anew if that loses nothing.
-
-    For callers who have chosen the context themselves. Raises as ``prepare`` does.
-    """
-    if isinstance(data, EncodedDataset):
-        encoded = data
-    elif isinstance(data, str | os.PathLike):
-        encoded = load_file(data)
-    else:
-        own = _transfer_syntax_of(data)
-        syntax = context.transfer_syntax if own in UNCOMPRESSED and context.transfer_syntax in UNCOMPRESSED else own
-        encoded = EncodedDataset.from_dataset(data, syntax)
-    if encoded.transfer_syntax == context.transfer_syntax:
-        return encoded
-    if encoded.transfer_syntax in UNCOMPRESSED and context.transfer_syntax in UNCOMPRESSED:
-        return encoded.transcoded(context.transfer_syntax)
-    raise NoAcceptedContext(
-        f"a data set in transfer syntax {encoded.transfer_syntax} does not fit presentation context {context.id},"
-        f" whose transfer syntax is {context.transfer_syntax}"
     )

@@ -80,5 +80,5 @@ def instance_in(path: Path) -> EncodedDataset:
 
 
 def _is_uid(text: str) -> bool:
-    """As strict as what the network takes (PS3.5 9.1): digits and dots, 64 at most."""
-    return 0 < len(text) <= 64 and text.isascii() and text.replace(".", "").isdecimal()
+    """Whether it can be sent: UIDs in the field do not always keep to digits and dots (PS3.5 9.1)."""
+    return 0 < len(text) <= 64 and text.isascii() and text.isprintable() and not set(text) & set(" \\")

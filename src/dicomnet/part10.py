@@ -32,9 +32,7 @@ _LONG_VRS: Final = frozenset(  # PS3.5 Table 7.1-1: two reserved bytes and a len
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-def header(
-    transfer_syntax: str, sop_class_uid: str, sop_instance_uid: str, ae_titles: tuple[str, str] | None
-) -> bytes:
+def header(transfer_syntax: str, sop_class_uid: str, sop_instance_uid: str, ae_titles: tuple[str, str] | None) -> bytes:
     """Preamble, prefix and file meta information (PS3.10 7.1) with the AE titles of the sender and the receiver."""
     instance = _meta_element(0x0003, b"UI", sop_instance_uid)
     before, after = _meta_constants(transfer_syntax, sop_class_uid, ae_titles)

@@ -1,0 +1,5 @@
+"""``python -m dicomnet`` is ``dicomnet``."""
+
+from dicomnet.cli import main
+
+main()

@@ -1,0 +1,77 @@
+"""What commands print: lines for people, or one JSON object a line for programs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import Any, TextIO
+
+
+def printable(text: str) -> str:
+    """``text`` as one line that cannot command a terminal, whatever a peer or a file name put into it."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def size_text(size: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.2f} GB"
+
+
+class Output:
+    """Lines on stdout, each at once, from any thread. A reader that went away does not stop the work."""
+
+    def __init__(self, *, json: bool, quiet: bool) -> None:
+        self.json = json
+        self.quiet = quiet
+        self._lock = threading.Lock()
+        self._gone = False
+
+    def event(self, kind: str, text: str = "", /, **fields: Any) -> None:
+        """Something happened: ``text`` for people (none: not worth a line), ``fields`` for programs."""
+        if self.json:
+            import json
+
+            self._write(json.dumps({"event": kind, **fields}, default=str))
+        elif text:
+            self._write(printable(text))
+
+    def detail(self, kind: str, text: str, /, **fields: Any) -> None:
+        """The same for what people do not see with ``--quiet``."""
+        self.event(kind, "" if self.quiet else text, **fields)
+
+    def problem(self, text: str) -> None:
+        """One line on stderr."""
+        with self._lock:
+            print(printable(text), file=sys.stderr, flush=True)
+
+    def _write(self, line: str) -> None:
+        with self._lock:
+            if self._gone:
+                return
+            try:
+                _print(line, sys.stdout)
+            except BrokenPipeError:
+                self._gone = True
+                _forget(sys.stdout)
+
+
+def _print(line: str, stream: TextIO) -> None:
+    try:
+        stream.write(line + "\n")
+    except UnicodeEncodeError:  # a terminal or locale that is not UTF-8
+        stream.write(line.encode("ascii", "backslashreplace").decode() + "\n")
+    stream.flush()
+
+
+def _forget(stream: TextIO) -> None:
+    """Nothing that is still buffered can fail again when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

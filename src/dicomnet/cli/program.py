@@ -1,0 +1,81 @@
+"""The group of commands, and how each of them ends: one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Final
+
+import click
+
+from dicomnet.cli.output import printable
+
+# In the order of the help. The command ``name`` is the object ``command`` of the module ``dicomnet.cli.<name>``.
+COMMANDS: Final = {
+    "echo": "Ask a peer whether it is there (C-ECHO).",
+    "send": "Send files and folders to a peer (C-STORE).",
+    "receive": "Store what peers send into a folder.",
+}
+INTERRUPTED: Final = 130  # as shells have it for SIGINT
+
+
+class _Commands(click.Group):
+    """Loads a command when it is called, so that no help waits for the network code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"dicomnet.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            click.echo(f"dicomnet {version('dicomnet')}")
+        except PackageNotFoundError:
+            click.echo("dicomnet, from a source tree that is not installed")
+        context.exit()
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="dicomnet COMMAND --help explains a command, with examples. A peer is written AET@host:port.",
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Tell it.")
+def program() -> None:
+    """Move DICOM instances over the network: a set of small programs."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line; returns the exit code. Errors are one line on stderr."""
+    try:
+        code = program.main(arguments, prog_name="dicomnet", standalone_mode=False)
+    except click.Abort:
+        return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return error.exit_code
+    except click.ClickException as error:
+        name, hint = _called(error)
+        text = printable(error.format_message().strip())
+        print(f"{name}: {text}{hint}", file=sys.stderr)
+        return error.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _called(error: click.ClickException) -> tuple[str, str]:
+    """The command's name, and where to read more if it was not understood."""
+    context = getattr(error, "ctx", None)
+    name = context.command_path if context is not None else "dicomnet"
+    return name, f" (try: {name} --help)" if isinstance(error, click.UsageError) else ""
