@@ -23,6 +23,7 @@ from dicomnet import part10
 from dicomnet.config import Limits
 from dicomnet.errors import InvalidDataset, NoAcceptedContext
 from dicomnet.part10 import DEFLATED, EXPLICIT_VR_BIG_ENDIAN
+from dicomnet.spool import SPOOL_PREFIX as SPOOL_PREFIX
 from dicomnet.spool import Buffer, ByteSpool, SpooledFile, remove, replacing, write_all
 from dicomnet.spool import Path as Path
 from dicomnet.ul.negotiation import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, AcceptedContext
@@ -111,12 +112,8 @@ class EncodedDataset:
 
         Raises InvalidDataset if pydicom cannot encode it so, or if its pixel data is compressed in another way.
         """
-        return cls(
-            _encode(dataset, transfer_syntax or _transfer_syntax_of(dataset)),
-            transfer_syntax or _transfer_syntax_of(dataset),
-            str(dataset.get("SOPClassUID", "") or ""),
-            str(dataset.get("SOPInstanceUID", "") or ""),
-        )
+        syntax = transfer_syntax or _transfer_syntax_of(dataset)
+        return cls(_encode(dataset, syntax), syntax, _uid(dataset, "SOPClassUID"), _uid(dataset, "SOPInstanceUID"))
 
     def __repr__(self) -> str:
         where = "in memory" if self._data is not None else "in a file"
@@ -165,11 +162,9 @@ class EncodedDataset:
                 raise InvalidDataset("the file became shorter than it was")
             mapped = mmap.mmap(file.fileno(), self._offset + self.size, access=mmap.ACCESS_READ)
         try:
-            with memoryview(mapped) as whole, whole[self._offset :] as view:
-                yield MappedView(view, mapped, self._offset)
+            yield MappedView(memoryview(mapped)[self._offset :], mapped, self._offset)
         finally:
-            # Where sending failed, the traceback still holds pieces of the view; the mapping then goes with them.
-            with contextlib.suppress(BufferError):
+            with contextlib.suppress(BufferError):  # slices of it are still held somewhere: it goes with the last one
                 mapped.close()
 
     def inner_uids(self) -> tuple[str, str] | None:
@@ -359,7 +354,7 @@ def _open_unusual(path: Path, total: int) -> EncodedDataset:
                 file, force=True, specific_tags=["SOPClassUID", "SOPInstanceUID"], stop_before_pixels=True
             )
             offset = _offset_of_dataset(file)
-            uids = tuple(str(dataset.get(name, "") or "") for name in ("SOPClassUID", "SOPInstanceUID"))
+            uids = _uid(dataset, "SOPClassUID"), _uid(dataset, "SOPInstanceUID")
             syntax = _transfer_syntax_of(dataset)
     except OSError:
         raise
@@ -394,6 +389,10 @@ def _transfer_syntax_of(dataset: Dataset) -> str:
     if implicit:
         return IMPLICIT_VR_LITTLE_ENDIAN
     return EXPLICIT_VR_LITTLE_ENDIAN if little else EXPLICIT_VR_BIG_ENDIAN
+
+
+def _uid(dataset: Dataset, keyword: str) -> str:
+    return str(dataset.get(keyword, "") or "")
 
 
 def _encode(dataset: Dataset, transfer_syntax: str) -> bytes:
@@ -503,22 +502,40 @@ def prepare(
     anew if that loses nothing: from one uncompressed transfer syntax to another. Raises NoAcceptedContext,
     InvalidDataset and OSError.
     """
+    if isinstance(data, str | os.PathLike):
+        data = load_file(data)
     if isinstance(data, EncodedDataset):
-        encoded = data
-    elif isinstance(data, str | os.PathLike):
-        encoded = load_file(data)
+        sop_class_uid, own = data.sop_class_uid, data.transfer_syntax
     else:
-        encoded = EncodedDataset.from_dataset(data)
-    of_class = [context for context in contexts if context.abstract_syntax == encoded.sop_class_uid]
+        sop_class_uid, own = _uid(data, "SOPClassUID"), _transfer_syntax_of(data)
+    of_class = [context for context in contexts if context.abstract_syntax == sop_class_uid]
     for context in of_class:
-        if context.transfer_syntax == encoded.transfer_syntax:
-            return context, encoded
-    if encoded.transfer_syntax in UNCOMPRESSED:
-        for context in of_class:
-            if context.transfer_syntax in UNCOMPRESSED:
-                return context, encoded.transcoded(context.transfer_syntax)
+        if context.transfer_syntax == own:
+            return context, encode_for(data, context)
+    for context in of_class:
+        if own in UNCOMPRESSED and context.transfer_syntax in UNCOMPRESSED:
+            return context, encode_for(data, context)
     accepted = ", ".join(context.transfer_syntax for context in of_class) or "none"
     raise NoAcceptedContext(
-        f"SOP class {encoded.sop_class_uid or '(none)'} in transfer syntax {encoded.transfer_syntax} was not accepted"
+        f"SOP class {sop_class_uid or '(none)'} in transfer syntax {own} was not accepted"
         f" by the peer, or not proposed; accepted transfer syntaxes for that class: {accepted}"
     )
+
+
+def encode_for(data: Path | Dataset | EncodedDataset, context: AcceptedContext) -> EncodedDataset:
+    """``data`` as bytes in the transfer syntax of ``context``: as they stand, or written anew if that loses nothing.
+
+    For callers who have chosen the context themselves. Raises as ``prepare`` does.
+    """
+    wanted = context.transfer_syntax
+    if isinstance(data, str | os.PathLike):
+        data = load_file(data)
+    own = data.transfer_syntax if isinstance(data, EncodedDataset) else _transfer_syntax_of(data)
+    if own != wanted and not (own in UNCOMPRESSED and wanted in UNCOMPRESSED):
+        raise NoAcceptedContext(
+            f"a data set in transfer syntax {own} does not fit presentation context {context.id},"
+            f" whose transfer syntax is {wanted}"
+        )
+    if isinstance(data, EncodedDataset):
+        return data.transcoded(wanted)
+    return EncodedDataset.from_dataset(data, wanted)

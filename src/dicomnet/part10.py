@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 import struct
-import zlib
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from dicomnet import scan
 from dicomnet.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicomnet.ul.negotiation import IMPLICIT_VR_LITTLE_ENDIAN
 
 EXPLICIT_VR_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1.99"
@@ -22,8 +21,7 @@ DEFLATED: Final = frozenset((DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.
 HEAD: Final = 16 * 1024  # bytes read at once: a file's meta information and the first elements, or a small file whole
 
 _PREAMBLE: Final = bytes(128) + b"DICM"
-_SOP_CLASS: Final = 0x00080016
-_SOP_INSTANCE: Final = 0x00080018
+_SOP_UIDS: Final = (0x00080016, 0x00080018)  # SOP Class UID, SOP Instance UID
 _LONG_VRS: Final = frozenset(  # PS3.5 Table 7.1-1: two reserved bytes and a length of four
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 )
@@ -107,40 +105,7 @@ def read_meta(head: bytes) -> Meta | None:
 
 def scan_uids(head: bytes | bytearray | memoryview, transfer_syntax: str) -> tuple[str, str] | None:
     """SOP class and instance UID from the first bytes of a data set, or None unless both are found there."""
-    if transfer_syntax in DEFLATED:
-        try:
-            head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head[:HEAD], HEAD)
-        except zlib.error:
-            return None
-    order = ">" if transfer_syntax == EXPLICIT_VR_BIG_ENDIAN else "<"
-    return _scan(bytes(head[:HEAD]), transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN, order)
-
-
-def _scan(head: bytes, explicit: bool, order: str) -> tuple[str, str] | None:
-    short, long, u32 = _SCANNERS[order]
-    position, end = 0, len(head)
-    sop_class = ""
-    while end - position >= 12:
-        group, element, length = long(head, position)
-        position += 8
-        if explicit:
-            if head[position - 4 : position - 2] in _LONG_VRS:
-                length = u32(head, position)[0]
-                position += 4
-            else:
-                length = short(head, position - 2)[0]
-        tag = group << 16 | element
-        if tag > _SOP_INSTANCE or length > end - position:  # past them, or an undefined length, or cut off
-            return None
-        if tag == _SOP_CLASS:
-            sop_class = head[position : position + length].rstrip(b"\0 ").decode("latin-1")
-        elif tag == _SOP_INSTANCE:
-            sop_instance = head[position : position + length].rstrip(b"\0 ").decode("latin-1")
-            return (sop_class, sop_instance) if sop_class and sop_instance else None
-        position += length
-    return None
-
-
-_SCANNERS: Final = {  # by byte order: a 16-bit length, a header with a 32-bit length, a 32-bit length
-    order: tuple(struct.Struct(order + fields).unpack_from for fields in ("H", "HHI", "I")) for order in "<>"
-}
+    # What is found is right whether or not this is all of the data set, so that it may be taken to be all.
+    found = scan.text_values(bytes(head[:HEAD]), transfer_syntax, _SOP_UIDS, whole=True) or {}
+    sop_class_uid, sop_instance_uid = found.get(_SOP_UIDS[0]), found.get(_SOP_UIDS[1])
+    return (sop_class_uid, sop_instance_uid) if sop_class_uid and sop_instance_uid else None

@@ -13,7 +13,7 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, Protocol
@@ -93,7 +93,7 @@ def send(
     limits: Limits | None = None,
     on_skipped: Callable[[Path], None] | None = None,
     stop: Stop | None = None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Store files and the DICOM files in folders; yields an ``Outcome`` for each, in the order in which they end.
 
     ``paths``: files and folders, or one. Folders are walked; in them DICOM files are recognised by content and others
@@ -170,7 +170,7 @@ class _Sender:
     def _stopped(self) -> bool:
         return self._stop is not None and self._stop.is_set()
 
-    def run(self, found: Iterable[Found], on_skipped: Callable[[Path], None] | None) -> Iterator[Outcome]:
+    def run(self, found: Iterable[Found], on_skipped: Callable[[Path], None] | None) -> Generator[Outcome, None, None]:
         found = iter(found)
         try:
             while not self._stopped and (window := list(islice(found, _WINDOW))):

@@ -1,4 +1,4 @@
-"""What the tests of the faces share: the faces, servers that end with their test, and the check that nothing is left."""
+"""What the tests of the faces share: the faces, servers that end with their test, the check that nothing is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peers played by the test, byte by byte: ``Wire`` is one end of a TCP connection, ``Scripted`` a server made of one."""
+"""Peers played by the test, byte by byte: ``Wire`` is one end of a connection, ``Scripted`` a server made of one."""
 
 from __future__ import annotations
 

@@ -5,10 +5,12 @@ faster. Its senders wait for Nagle and delayed acknowledgements unless TCP_NODEL
 """
 
 import contextlib
+import functools
 import logging
 import os
 import random
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -104,11 +106,11 @@ class Program:
 
     @property
     def stored(self) -> list[Instance]:
-        return [corpus.read(path) for path in sorted((self.folder / "stored").iterdir())]
+        return [corpus.read(path) for path in sorted((self.folder / "stored").iterdir()) if path.name != "index.dat"]
 
     def wait_for(self, text: str) -> None:
         """Wait until the log has ``text``."""
-        wait(self.process, lambda: text in self.log)
+        assert wait(self.process, lambda: text in self.log), self.log
 
 
 def wait(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> bool:
@@ -146,21 +148,30 @@ def _dcmtk_server(folder: Path, command: list[Any]) -> Iterator[Program]:
         port = _free_port()
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [*map(str, command), str(port)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=LOCALE
+                [*map(str, command), str(port)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=LOCALE,
+                start_new_session=True,  # dcmqrscp has children, which end with it
             )
         program = Program(port, process, folder)
         try:
-            if wait(process, lambda: _listening(port)) and process.poll() is None:
+            if wait(process, functools.partial(_listening, port)) and process.poll() is None:
                 yield program
                 return
             assert "Address already in use" in program.log, program.log
         finally:
-            process.terminate()
-            try:
-                process.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_PATIENCE)
+            return
 
 
 def storescp(dcmtk: Tool, folder: Path, *options: Any) -> contextlib.AbstractContextManager[Program]:
@@ -176,7 +187,7 @@ def dcmrecv(dcmtk: Tool, folder: Path, *options: Any) -> contextlib.AbstractCont
 
 
 def dcmqrscp(dcmtk: Tool, folder: Path) -> contextlib.AbstractContextManager[Program]:
-    """dcmqrscp, whose one storage area ARCHIVE is where the others store."""
+    """dcmqrscp, a process for each association, whose one storage area is ARCHIVE."""
     stored = folder / "stored"
     folder.mkdir(parents=True)
     (folder / "dcmqrscp.cfg").write_text(
@@ -184,7 +195,7 @@ def dcmqrscp(dcmtk: Tool, folder: Path) -> contextlib.AbstractContextManager[Pro
         "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
         f"AETable BEGIN\nARCHIVE {stored} RW (100, 1024mb) ANY\nAETable END\n"
     )
-    return _dcmtk_server(folder, [dcmtk("dcmqrscp"), "-s", "+B", "-c", folder / "dcmqrscp.cfg"])
+    return _dcmtk_server(folder, [dcmtk("dcmqrscp"), "+B", "-c", folder / "dcmqrscp.cfg"])
 
 
 def profiles(folder: Path) -> Path:

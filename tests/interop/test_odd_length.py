@@ -40,7 +40,7 @@ def test_dcmtk_aborts_at_an_odd_fragment(dcmtk: Tool, folder: Path, server: Call
         for name in NAMES:
             with pytest.raises(dicomnet.AssociationAborted):
                 store(program.port, instances()[name])
-            assert f"Odd Fragment Length: {len(instances()[name].data)}" in program.log
+            program.wait_for(f"Odd Fragment Length: {len(instances()[name].data)}")
     assert program.stored == []
 
 

@@ -24,9 +24,9 @@ ODD = {"image_dfl.dcm", "rtplan_truncated.dcm"}
 UIDS_IN_META_ONLY = {"UN_sequence.dcm", "no_meta_group_length.dcm", "priv_SQ.dcm"}
 # DCMTK cannot read them: an element is longer than the file.
 UNREADABLE_FOR_DCMTK = {"MR_truncated.dcm", "rtplan_truncated.dcm", "SC_rgb_jpeg.dcm"}
-# Their SOP class and instance UID have VR UN. storescu finds no UIDs; dcmsend sends "31", the first byte in hexadecimal.
+# Their SOP class and instance UID have VR UN. storescu finds no UIDs; dcmsend takes "31", one byte in hex, for one.
 UIDS_ARE_UN = {"rtdose_rle.dcm", "rtdose_rle_1frame.dcm"}
-# The SOP instance UID in the file meta information is not that in the data set, and pynetdicom sends it with the command.
+# The file meta information has another SOP instance UID than the data set, and pynetdicom puts it into the command.
 META_CONTRADICTS = {
     "badVR.dcm",
     "rtdose.dcm",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import signal
 import socket
@@ -16,10 +17,12 @@ class Interrupt:
     """As a ``with`` block: while it lasts, the signals are taken. Otherwise a ``threading.Event``, but one that a
     signal handler may set: a real one's lock could be held by the very thread that the handler runs on.
 
-    ``at_once``: nothing is under way that would have to be ended in order, so that the first signal is enough.
+    ``notice``: what to say at the first signal. ``at_once``: nothing is under way that would have to be ended in order,
+    so that the first signal is enough.
     """
 
-    def __init__(self, *, at_once: bool = False) -> None:
+    def __init__(self, notice: str, *, at_once: bool = False) -> None:
+        self._notice = f"\n{notice}\n".encode()
         self.at_once = at_once
         self._set = False
         self._before: dict[signal.Signals, Any] = {}
@@ -45,6 +48,8 @@ class Interrupt:
         again, self._set = self._set, True
         if again or self.at_once:
             raise KeyboardInterrupt
+        with contextlib.suppress(OSError):
+            os.write(2, self._notice)  # not print: the signal may have come in the middle of one
 
     def is_set(self) -> bool:
         return self._set

@@ -75,3 +75,23 @@ def _forget(stream: TextIO) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+def log_to_stderr(verbose: int, quiet: bool) -> None:
+    """The library's log lines: warnings; with ``-v`` what happens, with ``-vv`` all, with ``-q`` errors alone."""
+    import logging
+
+    class Handler(logging.Handler):
+        """Looks up stderr for each line: a progress bar puts another one in its place."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            print(printable(record.getMessage()), file=sys.stderr)
+            if record.exc_info and verbose > 1:
+                print(logging.Formatter().formatException(record.exc_info), file=sys.stderr)
+
+    level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.captureWarnings(True)  # pydicom warns about many a file: of interest to who asks for more
+    for name, least in (("dicomnet", level), ("py.warnings", logging.WARNING if verbose else logging.ERROR)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [Handler()], False
+        logger.setLevel(least)

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from dicomnet.cli.options import INTERRUPTED, USAGE
 from dicomnet.cli.output import printable
 
 # In the order of the help. The command ``name`` is the object ``command`` of the module ``dicomnet.cli.<name>``.
@@ -16,7 +17,6 @@ COMMANDS: Final = {
     "send": "Send files and folders to a peer (C-STORE).",
     "receive": "Store what peers send into a folder.",
 }
-INTERRUPTED: Final = 130  # as shells have it for SIGINT
 
 
 class _Commands(click.Group):
@@ -49,12 +49,27 @@ def _show_version(context: click.Context, _parameter: click.Parameter, wanted: b
 
 @click.group(
     cls=_Commands,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND ...",
+    options_metavar="",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="dicomnet COMMAND --help explains a command, with examples. A peer is written AET@host:port.",
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Tell it.")
-def program() -> None:
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+@click.pass_context
+def program(context: click.Context) -> int:
     """Move DICOM instances over the network: a set of small programs."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+        return USAGE
+    return 0
 
 
 def run(arguments: list[str]) -> int:
@@ -63,9 +78,6 @@ def run(arguments: list[str]) -> int:
         code = program.main(arguments, prog_name="dicomnet", standalone_mode=False)
     except click.Abort:
         return INTERRUPTED
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return error.exit_code
     except click.ClickException as error:
         name, hint = _called(error)
         text = printable(error.format_message().strip())

@@ -51,7 +51,9 @@ class Settings:
         if passcode is not None and name is None:
             raise click.UsageError("--identity-passcode needs --identity-username")
         if len(given) + (name is not None) > 1:
-            raise click.UsageError("a peer takes one identity; give one of the --identity options (or name and passcode)")
+            raise click.UsageError(
+                "a peer takes one identity; give one of the --identity options (or name and passcode)"
+            )
         for kind, path in given.items():
             identity: Identity = getattr(Identity, kind)(_read(path, f"--identity-{kind}"))
             return identity

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from dicomnet.config import Limits
-from dicomnet.dimse import messages
+from dicomnet.dimse import messages, templates
 from dicomnet.dimse.io import Dataset, Io, View
 from dicomnet.dimse.messages import CommandField, Priority, Request, Response, Unusable
 from dicomnet.dimse.provider import AssociationInfo, Indication, Provider, as_response
@@ -292,7 +292,7 @@ class Conversation:
 
     async def _send(self, context_id: int, message: Request | Response, view: View | None) -> None:
         """Send a message, whole; what keeps it from being whole ends the association."""
-        command_set = messages.encode(message)
+        command_set = templates.encode(message) or messages.encode(message)
         association, io = self.association, self.io
         data = None if view is None else view.data
         with io.sending():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, cast
 
 from dicomnet.config import Limits
-from dicomnet.dimse import messages
+from dicomnet.dimse import messages, templates
 from dicomnet.dimse.command import InvalidCommand
 from dicomnet.dimse.messages import Request, Response, Unusable
 from dicomnet.ul import events
@@ -77,13 +77,12 @@ class MessageStream:
         """What has happened since the last call: also after ``receive_eof`` and ``handle_timer``."""
         happened: list[Event] = []
         for event in self.association.events():
-            wrong: str | None = None
             if type(event) is Fragment:
                 wrong = self._receive_fragment(event, happened)
             else:
                 happened.append(event)
-                if type(event) is events.ReleaseRequested and self.mid_message:
-                    wrong = "a release in mid-message"
+                is_early = type(event) is events.ReleaseRequested and self.mid_message
+                wrong = "a release in mid-message" if is_early else None
             if wrong is not None:
                 self.association.fail(wrong, now)
                 happened += cast("list[Event]", self.association.events())
@@ -117,18 +116,20 @@ class MessageStream:
         self._context_id = fragment.context_id
         if len(self._command_set) + len(fragment.data) > self._max_command_set:
             return f"a command set of more than {self._max_command_set} bytes"
-        self._command_set += fragment.data
-        if not fragment.is_last:
-            return None
-        encoded = bytes(self._command_set)
+        if self._command_set or not fragment.is_last:
+            self._command_set += fragment.data
+            if not fragment.is_last:
+                return None
+        encoded = bytes(self._command_set or fragment.data)
         try:
-            command = messages.decode(encoded)
+            command = templates.decode(encoded) or messages.decode(encoded)
         except InvalidCommand as error:
             return str(error)
         if type(command) is Unusable and command.message_id is None:
             return f"a command set that cannot be answered: {command.detail}"
         if command.has_dataset:
             self._command = command
+            self._command_set[:] = encoded
             self._sink = self._open_sink(command, self.association.contexts[fragment.context_id])
         else:
             self._complete(happened, fragment.context_id, command, None, encoded)

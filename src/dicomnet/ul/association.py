@@ -93,14 +93,17 @@ class Association:
     def receive_data(self, data: Buffer, now: float) -> None:
         """Bytes from the peer. Views in the events that follow are valid until the next call."""
         self._now = now
-        if self.state is State.AWAITING_TRANSPORT:
+        state = self.state
+        if state is State.AWAITING_TRANSPORT:
             raise LocalProtocolError("data before transport_opened")
-        if self.state is State.IDLE:  # after the end: nothing that comes means anything
+        if state is State.IDLE:  # after the end: nothing that comes means anything
             return
         for frame in self._framer.receive(data):
-            if self.close_wanted:
+            if type(frame) is Fragment and self.state is State.ESTABLISHED and frame.context_id in self.contexts:
+                self._events.append(frame)  # DT-2: the common case
+            elif self.close_wanted:
                 break
-            if type(frame) is Fragment:
+            elif type(frame) is Fragment:
                 self._receive_fragment(frame)
             elif type(frame) is bytes:
                 self._receive_pdu(frame)

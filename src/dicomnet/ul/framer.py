@@ -78,9 +78,10 @@ class Framer:
             return frames
         position, end = 0, len(view)
         most = self.max_length or 0xFFFFFFFF
+        between = not self.mid_pdu
         try:
             while position < end:
-                if end - position >= 12 and not self.mid_pdu:
+                if between and end - position >= 12:
                     kind, length, pdv_length, context_id, control = _unpack_both(view, position)
                     after = position + HEADER_LENGTH + length
                     if kind == 4 and length == pdv_length + 4 and after <= end and 6 <= length <= most:
@@ -90,6 +91,7 @@ class Framer:
                         position = after
                         continue
                 position = self._step(view, position, end, frames)
+                between = not self.mid_pdu
         except InvalidPdu as error:
             self._broken = True
             frames.append(error)

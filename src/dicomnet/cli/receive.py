@@ -1,0 +1,133 @@
+"""``dicomnet receive``: what peers send, as files below a folder (PS3.4 Annex B, as SCP)."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dicomnet.cli.interrupt import Interrupt
+from dicomnet.cli.options import DEFAULT_AE, USAGE, Command, Failure, acceptor, ae_title_value
+from dicomnet.cli.output import Output
+from dicomnet.cli.settings import Settings
+
+if TYPE_CHECKING:
+    from dicomnet import AE, Server
+    from dicomnet.cli.inbox import Inbox
+    from dicomnet.config import Identity
+
+
+@click.command("receive", cls=Command, short_help="Store what peers send into a folder.")
+@click.argument("folder", metavar="FOLDER", type=click.Path(file_okay=False))
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, metavar="H",
+    help="The address to listen on; '*' is all addresses, so that other computers can send: --host '*'",
+)  # fmt: skip
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=11112, show_default=True, metavar="P",
+    help="The port to listen on; 0 takes a free one and tells it: --port 104",
+)  # fmt: skip
+@click.option(
+    "--ae", "title", type=ae_title_value, default=DEFAULT_AE, show_default=True, metavar="TITLE",
+    help="Our AE title. Callers may use another one all the same: --ae STORE",
+)  # fmt: skip
+@click.option(
+    "--max-associations", type=click.IntRange(min=1), metavar="N",
+    help="How many may be open at once; more are told to come later: --max-associations 10",
+)  # fmt: skip
+@acceptor
+def command(
+    folder: str,
+    host: str,
+    port: int,
+    title: str,
+    max_associations: int | None,
+    calling: tuple[str, ...],
+    settings: Settings,
+    output: Output,
+) -> int:
+    """Listen, and store what peers send below FOLDER.
+
+    Each instance becomes FOLDER/patient ID/study UID/series UID/instance UID.dcm, byte for byte as it was sent; one
+    that is there already is replaced. Values that are no good as file names are changed. Ctrl-C and SIGTERM end it,
+    after the transfers under way.
+
+    \b
+      dicomnet receive inbox
+      dicomnet receive inbox --host '*' --port 11112 --ae STORE
+      dicomnet receive inbox --port 0 --json | jq -r 'select(.event == "stored").path'
+    """
+    from dicomnet import AE, Limits, StorageClasses, Verification
+
+    inbox = _inbox(folder, output)
+    ae = AE(
+        title,
+        contexts=[Verification, *StorageClasses],
+        accept_calling=calling or None,
+        max_associations=max_associations,
+        max_associations_per_peer=max_associations,
+        spool_folder=inbox.spool_folder,
+        timeouts=settings.timeouts(),
+        limits=Limits(associations_per_address=max_associations) if max_associations else None,
+    )
+    ae.on_c_store(inbox.keep)
+    ae.on_close(inbox.count_association)
+    if (identity := settings.identity()) is not None:
+        _require(ae, identity)
+    with Interrupt("ending; transfers under way may finish (again: at once)") as interrupt:
+        server = _serve(ae, host, port, settings)
+        _tell(server, host, title, folder, output)
+        while not interrupt.wait():
+            pass
+        server.close()
+        inbox.summarise()
+    return 0
+
+
+def _inbox(folder: str, output: Output) -> Inbox:
+    from dicomnet.cli.inbox import Inbox
+
+    try:
+        return Inbox(folder, output)
+    except OSError as error:
+        raise Failure(f"cannot store into {folder}: {error.strerror}; choose another FOLDER", USAGE) from error
+
+
+def _serve(ae: AE, host: str, port: int, settings: Settings) -> Server:
+    from dicomnet import serve
+
+    try:
+        return serve(ae, host, port, tls=settings.server_tls())
+    except OSError as error:
+        raise Failure(
+            f"cannot listen on {host} port {port}: {error.strerror or error};"
+            " choose an address of this computer with --host, or another port with --port",
+            USAGE,
+        ) from error
+
+
+def _tell(server: Server, host: str, title: str, folder: str, output: Output) -> None:
+    address = "*" if host == "*" else f"[{server.host}]" if ":" in server.host else server.host
+    output.event(
+        "listening",
+        f"listening as {title}@{address}:{server.port}, storing below {folder}",
+        ae=title,
+        host=host if host == "*" else server.host,
+        port=server.port,
+        folder=folder,
+    )
+
+
+def _require(ae: AE, expected: Identity) -> None:
+    """Let in only who presents this identity."""
+    from dicomnet import Reject
+
+    @ae.on_association
+    def check(association: Any) -> None:
+        given = association.identity
+        if given is None or given.type != expected.type:
+            raise Reject()
+        right = hmac.compare_digest(given.primary, expected.primary)
+        if not (hmac.compare_digest(given.secondary, expected.secondary) and right):
+            raise Reject()

@@ -1,0 +1,192 @@
+"""``dicomnet send``: files and folders to a peer. ``dicomnet.sender`` does the work."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dicomnet.cli.interrupt import Interrupt
+from dicomnet.cli.options import (
+    HALF_WAY,
+    INTERRUPTED,
+    NO_ASSOCIATION,
+    PEER_FAILED,
+    USAGE,
+    Command,
+    peer_value,
+    requestor,
+)
+from dicomnet.cli.output import Output, size_text
+from dicomnet.cli.settings import Settings
+
+if TYPE_CHECKING:
+    from dicomnet.cli.progress import FileBar
+    from dicomnet.config import Peer
+    from dicomnet.sender import Outcome, Transcode
+
+
+@click.command("send", cls=Command, short_help="Send files and folders to a peer (C-STORE).")
+@click.argument("peer", type=peer_value, metavar="PEER")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(exists=True))
+@click.option(
+    "--transcode", type=click.Choice(["never", "lossless", "any"]), default="lossless", show_default=True,
+    help="What may be done to an instance whose encoding the peer does not take: nothing, what loses nothing, or"
+    " anything: --transcode never",
+)  # fmt: skip
+@click.option(
+    "--attempts", type=click.IntRange(1, 100), default=3, show_default=True, metavar="N",
+    help="How often to try what was refused for now, aborted, or unreachable: --attempts 10",
+)  # fmt: skip
+@requestor
+def command(
+    peer: Peer,
+    paths: tuple[str, ...],
+    transcode: Transcode,
+    attempts: int,
+    calling: str,
+    settings: Settings,
+    output: Output,
+) -> int:
+    """Send PATHs, files and folders, to PEER.
+
+    In folders, DICOM files are found by what is in them; other files are skipped and counted. Files go as they are
+    if PEER takes their encoding. Interrupted, it ends after the file under way.
+
+    \b
+      dicomnet send PACS@192.0.2.7:11112 image.dcm
+      dicomnet send PACS@192.0.2.7:11112 /archive/2024 --calling ARCHIVE
+      dicomnet send PACS@192.0.2.7:11112 study --json | jq 'select(.error)'
+    """
+    from dicomnet.sender import send
+
+    with Interrupt("interrupted; ending after the file under way (again: at once)") as interrupt:
+        report = _Report(peer, output)
+        outcomes = send(
+            paths,
+            peer,
+            calling_ae=calling,
+            tls=settings.client_tls(),
+            identity=settings.identity(),
+            timeouts=settings.timeouts(),
+            transcode=transcode,
+            attempts=attempts,
+            on_skipped=report.skip,
+            stop=interrupt,
+        )
+        with _bar(paths, output) as bar, contextlib.closing(outcomes):
+            report.bar = bar
+            for outcome in outcomes:
+                report.add(outcome)
+        report.summarise(interrupted=interrupt.is_set())
+    return INTERRUPTED if interrupt.is_set() else report.exit_code()
+
+
+def _bar(paths: tuple[str, ...], output: Output) -> contextlib.AbstractContextManager[FileBar | None]:
+    """A progress bar if somebody looks."""
+    if output.json or output.quiet or not (sys.stderr.isatty() and sys.stdout.isatty()):
+        return contextlib.nullcontext()
+    from dicomnet.cli.progress import FileBar
+    from dicomnet.files import find_files
+
+    sizes = [_size(found.path) for found in find_files(paths)]
+    return FileBar(len(sizes), sum(sizes))
+
+
+def _size(path: str | os.PathLike[str]) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+class _Report:
+    """Tells each outcome, and in the end what it came to."""
+
+    def __init__(self, peer: Peer, output: Output) -> None:
+        self.bar: FileBar | None = None
+        self._peer = peer
+        self._output = output
+        self._started = time.monotonic()
+        self._size = self._sent = self._skipped = 0
+        self._codes: Counter[int] = Counter()  # exit codes of the failures
+
+    def skip(self, path: Any) -> None:
+        self._skipped += 1
+        self._advance(path)
+        self._output.event("skipped", path=os.fspath(path))
+
+    def add(self, outcome: Outcome) -> None:
+        self._advance(outcome.path)
+        path = os.fspath(outcome.path)
+        if outcome.ok:
+            self._sent += 1
+            self._size += outcome.size
+        reason = self._reason(outcome)
+        told = f"sent {path}" + (f" ({reason})" if reason else "")
+        self._output.event(
+            "sent" if outcome.ok else "failed",
+            told if outcome.ok and self._bar_is_off else "",
+            path=path,
+            status=None if outcome.status is None else int(outcome.status),
+            error=None if outcome.error is None else type(outcome.error).__name__,
+            reason=reason,
+            attempts=outcome.attempts,
+            size=outcome.size,
+        )
+        if not outcome.ok and not self._output.json:
+            self._output.problem(f"failed {path}: {reason}")
+
+    @property
+    def _bar_is_off(self) -> bool:
+        return self.bar is None and not self._output.quiet
+
+    def _advance(self, path: str | os.PathLike[str]) -> None:
+        if self.bar is not None:
+            self.bar.advance(_size(path))
+
+    def _reason(self, outcome: Outcome) -> str:
+        from dicomnet.cli.explain import exit_code, explain
+
+        if outcome.status is not None:
+            if not outcome.ok:
+                self._codes[PEER_FAILED] += 1
+            meaning = outcome.status.meaning("C-STORE")
+            return f"{meaning}, status 0x{outcome.status:04X}" if outcome.status else ""
+        assert outcome.error is not None
+        self._codes[exit_code(outcome.error, associated=outcome.associated)] += 1
+        return explain(outcome.error, self._peer, associated=outcome.associated)
+
+    def summarise(self, *, interrupted: bool) -> None:
+        seconds = time.monotonic() - self._started
+        failed = self._codes.total()
+        text = f"{self._sent} sent ({size_text(self._size)}) in {seconds:.2f} s"
+        if self._sent:
+            text += f": {self._sent / seconds:.0f} files/s, {size_text(self._size / seconds)}/s"
+        text += f"; {failed} failed, {self._skipped} skipped (not DICOM)"
+        if interrupted:
+            text += "; interrupted: the rest was not sent"
+        self._output.event(
+            "summary",
+            text,
+            sent=self._sent,
+            failed=failed,
+            skipped=self._skipped,
+            bytes=self._size,
+            seconds=round(seconds, 3),
+            interrupted=interrupted,
+        )
+
+    def exit_code(self) -> int:
+        """The worst: 4 half-way, 1 the peer's failures, 3 no association, 2 files that cannot be sent; else 0."""
+        if self._codes[NO_ASSOCIATION] and (self._sent or self._codes[PEER_FAILED]):
+            return HALF_WAY
+        for code in (HALF_WAY, PEER_FAILED, NO_ASSOCIATION, USAGE):
+            if self._codes[code]:
+                return code
+        return 0
