@@ -7,8 +7,9 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from dicomnet.dataset import SPOOL_PREFIX, EncodedDataset, Path
+from dicomnet.dataset import EncodedDataset, Path
 from dicomnet.errors import InvalidDataset
+from dicomnet.spool import SPOOL_PREFIX
 
 _MEDIA_DIRECTORY: Final = "1.2.840.10008.1.3.10"  # the class of a DICOMDIR
 _UNFINISHED: Final = (SPOOL_PREFIX, ".saving-")  # files that a receiver is writing, or was when it died
@@ -53,30 +54,38 @@ def _like(given: Path, found: str) -> Path:
     return found if isinstance(given, str) else type(given)(found)  # type: ignore[call-arg]
 
 
-def looks_like_dicom(path: Path) -> bool:
-    """Whether it is a file with the prefix of PS3.10 7.1, or begins as a data set does. Raises OSError."""
-    if not _is_regular(path):
-        return False
+def dataset_in(found: Found) -> EncodedDataset | None:
+    """What is in a file; None if it was found in a folder and is no instance, or the list of a medium (DICOMDIR).
+
+    Raises OSError, also the one of ``found``, and InvalidDataset.
+    """
+    if found.error is not None:
+        raise found.error
+    regular = stat.S_ISREG(os.stat(found.path).st_mode)  # to open a named pipe would wait for a writer
+    if found.walked and not (regular and _looks_like_dicom(found.path)):
+        return None
+    if not regular:
+        raise InvalidDataset("this is not a regular file")
+    dataset = EncodedDataset.from_file(found.path)
+    return None if found.walked and dataset.sop_class_uid == _MEDIA_DIRECTORY else dataset
+
+
+def _looks_like_dicom(path: Path) -> bool:
+    """Whether it has the prefix of PS3.10 7.1, or begins as a data set does."""
     with open(path, "rb") as file:
         head = file.read(132)
     return head[128:] == b"DICM" or head[:4] in _FIRST_TAGS
 
 
-def _is_regular(path: Path) -> bool:
-    return stat.S_ISREG(os.stat(path).st_mode)  # to open a named pipe would wait for a writer
-
-
-def instance_in(path: Path) -> EncodedDataset:
-    """The instance in a file. Raises OSError, and InvalidDataset for what is not DICOM or cannot be stored."""
-    if not _is_regular(path):
-        raise InvalidDataset("this is not a regular file")
-    dataset = EncodedDataset.from_file(path)
+def check_instance(dataset: EncodedDataset) -> None:
+    """Raises InvalidDataset for what is DICOM but cannot be stored."""
     if dataset.sop_class_uid == _MEDIA_DIRECTORY:
         raise InvalidDataset("a DICOMDIR lists the files of a medium; it cannot itself be stored")
     for name, uid in (("SOP Class", dataset.sop_class_uid), ("SOP Instance", dataset.sop_instance_uid)):
+        if not uid:
+            raise InvalidDataset(f"it has no {name} UID; without one it cannot be stored")
         if not _is_uid(uid):
-            raise InvalidDataset(f"without a valid {name} UID it cannot be stored; it has {uid[:70] or 'none'!r}")
-    return dataset
+            raise InvalidDataset(f"its {name} UID is not valid, so that it cannot be stored: {uid[:70]!r}")
 
 
 def _is_uid(text: str) -> bool:

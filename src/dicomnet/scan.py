@@ -13,6 +13,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from dicomnet.errors import InvalidDataset
+from dicomnet.ul.negotiation import IMPLICIT_VR_LITTLE_ENDIAN
 
 if TYPE_CHECKING:
     from dicomnet.dataset import EncodedDataset
@@ -21,9 +22,9 @@ PATIENT_ID: Final = 0x00100020
 STUDY_INSTANCE_UID: Final = 0x0020000D
 SERIES_INSTANCE_UID: Final = 0x0020000E
 
-_IMPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"
-_EXPLICIT_VR_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
-_DEFLATED: Final = frozenset(("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"))
+EXPLICIT_VR_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
+# PS3.5 A.5, and JPIP referenced (A.7), JPIP HTJ2K referenced: the whole data set is a deflated stream.
+DEFLATED: Final = frozenset(("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"))
 
 _HEADS: Final = (
     16 << 10,
@@ -60,13 +61,13 @@ def text_values(
     Bytes are read as Latin-1, so that every value has a text. ``whole``: ``head`` is all of the data set. None if
     these bytes do not tell: cut off before the last of the tags, or encoded in an unusual way.
     """
-    if transfer_syntax in _DEFLATED:
+    if transfer_syntax in DEFLATED:
         try:
             head, whole = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head, _HEADS[0]), False
         except zlib.error:
             return None
-    explicit = transfer_syntax != _IMPLICIT_VR_LITTLE_ENDIAN
-    return _walk(head, tags, explicit, ">" if transfer_syntax == _EXPLICIT_VR_BIG_ENDIAN else "<", whole)
+    explicit = transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN
+    return _walk(head, tags, explicit, ">" if transfer_syntax == EXPLICIT_VR_BIG_ENDIAN else "<", whole)
 
 
 def _walk(head: bytes, tags: Collection[int], explicit: bool, order: str, whole: bool) -> dict[int, str] | None:

@@ -32,7 +32,7 @@ from dicomnet.errors import (
     RemoteProtocolError,
     TransportError,
 )
-from dicomnet.files import Found, find_files, instance_in, looks_like_dicom
+from dicomnet.files import Found, check_instance, dataset_in, find_files
 from dicomnet.ul.negotiation import DEFAULT_TRANSFER_SYNTAXES, MAX_CONTEXTS
 
 if TYPE_CHECKING:
@@ -311,17 +311,16 @@ class _Sender:
 def _look(files: list[_File], found: Found, on_skipped: Callable[[Path], None] | None) -> Iterator[Outcome]:
     """Add what was found to ``files``, or skip it, or yield its outcome if it cannot be sent."""
     try:
-        if found.error is not None:
-            raise found.error
-        if found.walked and not looks_like_dicom(found.path):
-            if on_skipped is not None:
-                on_skipped(found.path)
-            return
-        dataset = instance_in(found.path)
+        dataset = dataset_in(found)
+        if dataset is not None:
+            check_instance(dataset)
     except (OSError, InvalidDataset) as error:
         yield Outcome(found.path, error=error)
     else:
-        files.append(_File(found.path, dataset.size, (dataset.sop_class_uid, dataset.transfer_syntax)))
+        if dataset is not None:
+            files.append(_File(found.path, dataset.size, (dataset.sop_class_uid, dataset.transfer_syntax)))
+        elif on_skipped is not None:
+            on_skipped(found.path)
 
 
 def _groups(files: Iterable[_File]) -> Iterator[dict[Pair, None]]:
@@ -335,7 +334,9 @@ def _contexts(pairs: Iterable[Pair], *, lossless: bool) -> _Contexts:
     """A context for each pair, so that each is accepted or not by itself; if there is room, uncompressed for all."""
     contexts: _Contexts = [(sop_class, (syntax,)) for sop_class, syntax in pairs]
     if lossless:
-        contexts += [(sop_class, DEFAULT_TRANSFER_SYNTAXES) for sop_class in dict(pairs)]
+        contexts += [
+            (sop_class, DEFAULT_TRANSFER_SYNTAXES) for sop_class in dict.fromkeys(sop_class for sop_class, _ in pairs)
+        ]
     return contexts[:MAX_CONTEXTS]
 
 

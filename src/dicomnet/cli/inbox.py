@@ -10,8 +10,8 @@ from typing import Any, Final
 from dicomnet import Response, Status
 from dicomnet.cli.layout import instance_path
 from dicomnet.cli.output import Output, size_text
-from dicomnet.dataset import SPOOL_PREFIX
 from dicomnet.scan import PATIENT_ID, SERIES_INSTANCE_UID, STUDY_INSTANCE_UID, dataset_values
+from dicomnet.spool import SPOOL_PREFIX
 
 _SPOOL: Final = ".incoming"  # in the folder itself: from there a large instance is renamed into its place, not copied
 _STALE: Final = 24 * 3600.0  # seconds after which no transfer is still under way

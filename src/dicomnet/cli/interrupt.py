@@ -22,7 +22,7 @@ class Interrupt:
     """
 
     def __init__(self, notice: str, *, at_once: bool = False) -> None:
-        self._notice = f"\n{notice}\n".encode()
+        self._notice = ("\n" * os.isatty(2) + notice + "\n").encode()  # past the ^C of a terminal
         self.at_once = at_once
         self._set = False
         self._before: dict[signal.Signals, Any] = {}

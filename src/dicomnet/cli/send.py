@@ -168,7 +168,7 @@ class _Report:
         text = f"{self._sent} sent ({size_text(self._size)}) in {seconds:.2f} s"
         if self._sent:
             text += f": {self._sent / seconds:.0f} files/s, {size_text(self._size / seconds)}/s"
-        text += f"; {failed} failed, {self._skipped} skipped (not DICOM)"
+        text += f"; {failed} failed, {self._skipped} skipped (no DICOM instances)"
         if interrupted:
             text += "; interrupted: the rest was not sent"
         self._output.event(

@@ -126,7 +126,10 @@ def _encode_element(element: int, value: int | str | tuple[int, ...] | bytes) ->
         except struct.error:
             raise ValueError(f"(0000,{element:04X}) is {value}; it must be in 0..65535") from None
     if isinstance(value, tuple):
-        value = b"".join(struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in value)
+        try:
+            value = b"".join(struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in value)
+        except struct.error:
+            raise ValueError(f"(0000,{element:04X}) has a tag that is not in 0..0xFFFFFFFF") from None
     elif isinstance(value, str):  # a str subclass, such as pydicom's UID
         return text_element(element, str(value))
     return _pack_header(0, element, len(value)) + value

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from dicomnet.config import Limits
 from dicomnet.dimse import messages, templates
@@ -41,14 +41,17 @@ if TYPE_CHECKING:
 
 VERIFICATION = "1.2.840.10008.1.1"
 _MOMENT = 1.0  # seconds: a requestor that sends file after file needs less between two of them
+_PROGRESS = 64 * 1024  # bytes of a message within the idle limit: 9 kbit/s at its default. Less is no transfer
 
 
 @dataclass(slots=True, eq=False)
 class _Exchange:
-    """A request of ours and the responses that came. ``abandoned``: nobody waits for them any more."""
+    """A request of ours and the responses that came. ``answered``: the final one is among them."""
 
+    context_id: int
+    command: CommandField
     inbox: deque[Message] = field(default_factory=deque)
-    abandoned: bool = False
+    answered: bool = False
 
 
 class Conversation:
@@ -64,17 +67,29 @@ class Conversation:
         self.over = False
         self.error: DicomNetworkError | None = None
         self.requested: events.AssociateRequested | None = None  # the peer's request, for the acceptor to answer
+        # Requests of ours, by message ID.
         self._exchanges: dict[int, _Exchange] = {}
+        self._abandoned: set[int] = set()  # those whose responses nobody waits for any more
         self._last_message_id = 0
+
+        # Requests of the peer.
+        self._requests: deque[Message] = deque()  # not yet taken up
+        self._unanswered: set[int] = set()  # their message IDs, from arrival to response
+        self._release_due = False  # the peer asked for a release; it is confirmed when all else is answered
+
+        # When bytes came last, and when enough of them had come to call it progress.
         self._last_received = 0.0
-        self._requests: deque[Message] = deque()  # the peer's, not yet taken up
-        self._unanswered: set[int] = set()  # message IDs of the peer's requests, from arrival to response
+        self._last_progress = 0.0
+        self._received = 0  # bytes since then
 
     # --- what arrives -----------------------------------------------------------------------------------------------
 
     def receive_data(self, data: memoryview, now: float) -> None:
         """Bytes from the peer; afterwards ``data`` may be reused."""
         self._last_received = now
+        self._received += len(data)
+        if self._received >= _PROGRESS:
+            self._received, self._last_progress = 0, now
         for event in self.stream.receive_data(data, now):
             self._route(event)
 
@@ -94,12 +109,12 @@ class Conversation:
             self._route(event)
 
     def _route(self, event: Event) -> None:
+        if self.over:  # what came in the same segment as the end
+            return
         if type(event) is Message:
             wrong = self._route_message(event)
             if wrong is not None:
-                self.association.fail(wrong, self.io.now())
-                for following in self.stream.events(self.io.now()):
-                    self._route(following)
+                self._fail(wrong)
             return
         match event:
             case events.AssociateRequested():
@@ -128,36 +143,70 @@ class Conversation:
         """Returns what is wrong with it, or None."""
         command = message.command
         if type(command) is Response:
-            exchange = self._exchanges.get(command.message_id)
-            if exchange is None:  # N-25
-                return f"a {messages.service(command.command)} response to a request that was never made"
-            command.dataset = message.dataset
-            exchange.inbox.append(message)
-            if exchange.abandoned and not command.status.is_pending:
-                self._finish(command.message_id)
-            return None
+            return self._route_response(command, message)
         if type(command) is Request and command.command is CommandField.C_CANCEL:
             return None  # N-26: for something unknown or finished; nothing here runs long enough to be cancelled
-        if command.message_id in self._unanswered:  # N-23
-            detail = f"message ID {command.message_id} is in use"
-            status = Status.DUPLICATE_INVOCATION
-            duplicate = Unusable(command.command, command.message_id, command.has_dataset, status, detail)
-            message = message._replace(command=duplicate)
-        self._unanswered.add(cast("int", command.message_id))
+        message_id = cast("int", command.message_id)
+        if self._unanswered and (refusal := self._refusal(message_id)) is not None:
+            refused = Unusable(command.command, message_id, command.has_dataset, *refusal)
+            message = message._replace(command=refused, dataset=None)
+        else:
+            self._unanswered.add(message_id)
         self._requests.append(message)
         return None
 
+    def _route_response(self, response: Response, message: Message) -> str | None:
+        """Returns what is wrong with it, or None."""
+        exchange = self._exchanges.get(response.message_id)
+        name = messages.service(response.command)
+        if exchange is None or exchange.answered:  # N-25
+            return f"a {name} response to a request that is not outstanding"
+        if (message.context_id, response.command) != (exchange.context_id, exchange.command):
+            asked = messages.service(exchange.command)
+            return f"a {name} response in context {message.context_id} to a {asked} in context {exchange.context_id}"
+        response.dataset = message.dataset
+        exchange.answered = not response.status.is_pending
+        if response.message_id not in self._abandoned:
+            exchange.inbox.append(message)
+        elif exchange.answered:
+            self._finish(response.message_id)
+        return None
+
+    def _refusal(self, message_id: int) -> tuple[Status, str] | None:
+        """Why a request that came while others are unanswered is not performed, if it is not."""
+        if message_id in self._unanswered:  # N-23
+            return Status.DUPLICATE_INVOCATION, f"message ID {message_id} is in use"
+        # Several at once without a negotiated window: they are performed one after the other, which harms nobody.
+        answer, window = self.association.answer, self.association.window  # as the requestor's: (invoked, performed)
+        if answer is not None and answer.user.async_ops is not None:
+            most = window[1] if self.association.requestor else window[0]
+            if most and len(self._unanswered) >= most:
+                return Status.RESOURCE_LIMITATION, f"more than {most} operations outstanding"
+        return None
+
     def _release_requested(self, collision: bool) -> None:
-        if collision and not self.association.requestor:
-            return  # AR-8: as the acceptor, first wait for the answer to our own request
-        if self._exchanges and not collision:
-            self.association.fail("a release while a response is due", self.io.now())
-            for event in self.stream.events(self.io.now()):
-                self._route(event)
-            return
-        self.association.respond_release(self.io.now())
-        if not collision:
+        if collision:
+            # AR-8: the requestor answers first; the acceptor waits for the answer to its own request
+            if self.association.requestor and self.association.can(fsm.Event.RELEASE_RESPONSE):
+                self.association.respond_release(self.io.now())
+        elif self._exchanges:
+            self._fail("a release while a response is due")
+        else:
+            self._release_due = True
+            self._release_if_due()
+
+    def _release_if_due(self) -> None:
+        """Confirm the peer's release when its requests have been answered, which may be done before (AR-7)."""
+        ready = self._release_due and not (self._requests or self._unanswered)
+        if ready and self.association.can(fsm.Event.RELEASE_RESPONSE):  # not if it did something else after all
+            self.association.respond_release(self.io.now())
             self.end(None)
+
+    def _fail(self, wrong: str) -> None:
+        """The peer broke the protocol."""
+        self.association.fail(wrong, self.io.now())
+        for event in self.stream.events(self.io.now()):
+            self._route(event)
 
     def end(self, error: DicomNetworkError | None) -> None:
         """Nothing more will be said. Only the first reason counts."""
@@ -220,6 +269,7 @@ class Conversation:
     async def release(self) -> None:
         """Release the association (PS3.8 7.2) and wait until the peer has confirmed."""
         self._check_open()
+        await self._await_abandoned()
         if self._exchanges or self._unanswered:
             raise LocalProtocolError("release: operations are outstanding; wait for them, or abort")
         self.association.release(self.io.now())
@@ -228,11 +278,13 @@ class Conversation:
         if self.error is not None:
             raise self._why_over()
 
-    async def abort(self, source: int = AbortSource.USER, reason: int = 0) -> None:
-        """Abort the association (PS3.8 7.3), if there still is one."""
+    async def abort(
+        self, source: int = AbortSource.USER, reason: int = 0, *, why: DicomNetworkError | None = None
+    ) -> None:
+        """Abort the association (PS3.8 7.3), if there still is one. ``why``: the error that others are told."""
         if self.association.can(fsm.Event.ABORT_REQUEST):
             self.association.abort(self.io.now(), source, reason)
-            self.end(AssociationAborted(source, reason, "by this side"))
+            self.end(why or AssociationAborted(source, reason, "by this side"))
             await self.io.flush()
 
     def context_for(self, sop_class_uid: str) -> AcceptedContext:
@@ -246,36 +298,59 @@ class Conversation:
     async def _exchange(self, context_id: int, request: Request, view: View | None) -> Message:
         """One request and its one response."""
         io = self.io
+        await self._await_abandoned()
         await io.enter()
         try:
             self._check_open()
-            exchange = self._begin(request)
+            exchange = self._begin(context_id, request)
         except BaseException:
             io.leave()
             raise
         try:
-            await self._send(context_id, request, view)
-            seconds = self.association.timeouts.response
-            inbox = exchange.inbox
-            deadline = None if seconds is None else io.now() + seconds
-            while not inbox:
-                if not await io.until(lambda: inbox or self._requests or self.over, deadline):
-                    await self.abort()
-                    raise DeadlineExceeded("response", seconds)
-                if self._requests:
-                    await self._perform(None, None, self._requests.popleft())
-                elif not inbox:
-                    raise self._why_over()
-            message = inbox.popleft()
-        except BaseException:
-            exchange.abandoned = True
-            if self.over:
-                self._finish(request.message_id)
+            await self._send(context_id, _encode(request), view)
+        except BaseException:  # nothing has gone out, or the association is over
+            self._finish(request.message_id)
             raise
-        self._finish(request.message_id)
-        return message
+        try:
+            return await self._response_to(exchange)
+        except BaseException:
+            if not (self.over or exchange.answered):
+                self._abandoned.add(request.message_id)
+            raise
+        finally:
+            if request.message_id not in self._abandoned:
+                self._finish(request.message_id)
 
-    def _begin(self, request: Request) -> _Exchange:
+    async def _response_to(self, exchange: _Exchange) -> Message:
+        """Wait for it, and answer the peer's own requests meanwhile."""
+        io, inbox = self.io, exchange.inbox
+        deadline = self._response_deadline()
+        while not inbox:
+            if not await io.until(lambda: inbox or self._requests or self.over, deadline):
+                await self._give_up_response()
+            elif self._requests:
+                await self._perform(None, None, self._requests.popleft())
+            elif not inbox:
+                raise self._why_over()
+        return inbox.popleft()
+
+    def _response_deadline(self) -> float | None:
+        seconds = self.association.timeouts.response
+        return None if seconds is None else self.io.now() + seconds
+
+    async def _give_up_response(self) -> NoReturn:
+        error = DeadlineExceeded("response", self.association.timeouts.response)
+        await self.abort(why=error)
+        raise error
+
+    async def _await_abandoned(self) -> None:
+        """Nobody else reads the responses to abandoned requests, and they hold places in the operations window."""
+        if self._abandoned and not await self.io.until(
+            lambda: self.over or not self._abandoned, self._response_deadline()
+        ):
+            await self._give_up_response()
+
+    def _begin(self, context_id: int, request: Request) -> _Exchange:
         """Give the request a message ID that no outstanding one has (N-23)."""
         message_id = self._last_message_id
         while True:
@@ -283,16 +358,16 @@ class Conversation:
             if message_id not in self._exchanges:
                 break
         self._last_message_id = request.message_id = message_id
-        exchange = self._exchanges[message_id] = _Exchange()
+        exchange = self._exchanges[message_id] = _Exchange(context_id, request.command)
         return exchange
 
     def _finish(self, message_id: int) -> None:
+        self._abandoned.discard(message_id)
         if self._exchanges.pop(message_id, None) is not None:
             self.io.leave()
 
-    async def _send(self, context_id: int, message: Request | Response, view: View | None) -> None:
+    async def _send(self, context_id: int, command_set: bytes, view: View | None) -> None:
         """Send a message, whole; what keeps it from being whole ends the association."""
-        command_set = templates.encode(message) or messages.encode(message)
         association, io = self.association, self.io
         data = None if view is None else view.data
         with io.sending():
@@ -329,21 +404,27 @@ class Conversation:
                     await self._perform(provider, association, self._requests.popleft())
         finally:
             association.error = self.error
-            if (closed := provider.handler("close")) is not None:
-                await io.call(closed, association)
+            await self._tell_closed(provider, association)
             await io.flush()
+
+    async def _tell_closed(self, provider: Provider, association: AssociationInfo) -> None:
+        if (handler := provider.handler("close")) is not None:
+            try:
+                await self.io.call(handler, association)
+            except Exception as error:  # the user's code: anything
+                self.io.report("the on_close handler failed", error)
 
     async def _wait_for_request(self) -> bool:
         """False if there will be none."""
         seconds, io = self.association.timeouts.idle, self.io
-        self._last_received = io.now()
+        self._last_received = self._last_progress = io.now()
+        self._received = 0
         while not self._requests and not self.over:
-            deadline = None if seconds is None else self._last_received + seconds
+            deadline = None if seconds is None else self._last_progress + seconds
             arrived = await io.until(lambda: self._requests or self.over, deadline)
-            if not arrived and seconds is not None and self._last_received + seconds <= io.now():
-                await self.abort(AbortSource.PROVIDER)
-                self.error = DeadlineExceeded("idle", seconds)
-        return bool(self._requests)
+            if not arrived and seconds is not None and self._last_progress + seconds <= io.now():
+                await self.abort(AbortSource.PROVIDER, why=DeadlineExceeded("idle", seconds))
+        return not self.over
 
     async def _answer_association(self, provider: Provider, association: AssociationInfo) -> bool:
         refusal = provider.admit(association)
@@ -357,16 +438,23 @@ class Conversation:
                 refusal = Reject(2, 1, 1)
         if self.over:  # the peer lost patience meanwhile
             return False
-        now = self.io.now()
         if refusal is not None:
-            self.association.reject(refusal.result, refusal.source, refusal.reason, now)
-            self.io.report(f"association refused: {refusal}")
-            self.end(AssociationRejected(refusal.result, refusal.source, refusal.reason))
+            self._reject(refusal)
         else:
-            self.association.accept(provider.answer(association.request), now)
+            self.association.accept(provider.answer(association.request), self.io.now())
             association.accepted = tuple(self.association.contexts.values())
         await self.io.flush()
         return refusal is None
+
+    def _reject(self, refusal: Reject) -> None:
+        try:
+            self.association.reject(refusal.result, refusal.source, refusal.reason, self.io.now())
+        except LocalProtocolError as error:
+            self.io.report("the on_association handler raised a Reject that cannot be sent", error)
+            refusal = Reject()
+            self.association.reject(refusal.result, refusal.source, refusal.reason, self.io.now())
+        self.io.report(f"association refused: {refusal}")
+        self.end(AssociationRejected(refusal.result, refusal.source, refusal.reason))
 
     async def _perform(self, provider: Provider | None, association: AssociationInfo | None, message: Message) -> None:
         """Answer one request."""
@@ -380,9 +468,22 @@ class Conversation:
             response.sop_instance_uid = response.sop_instance_uid or command.sop_instance_uid
         message_id = cast("int", command.message_id)
         response.command, response.message_id = cast("int", command.command), message_id
+        response.has_dataset = False  # none of the operations above has one
         if not self.over:
-            await self._send(message.context_id, response, None)
+            await self._send(message.context_id, self._encode_response(response), None)
         self._unanswered.discard(message_id)
+        if self._release_due:
+            self._release_if_due()
+            await self.io.flush()
+
+    def _encode_response(self, response: Response) -> bytes:
+        try:
+            return templates.encode(response) or messages.encode(response)
+        except Exception as error:  # a value that the handler put into it: anything
+            self.io.report("a handler's response cannot be encoded", error)
+            failure = Response(Status.PROCESSING_FAILURE, error_comment=f"{type(error).__name__} in the handler")
+            failure.command, failure.message_id = response.command, response.message_id
+            return messages.encode(failure)
 
     async def _response(
         self, provider: Provider | None, association: AssociationInfo | None, request: Request, message: Message
@@ -413,12 +514,20 @@ class Conversation:
             dataset,
         )
         try:
-            return as_response(await self.io.call(handler, indication))
-        except StatusError as error:
-            return Response(Status(error.status), error_comment=error.comment)
-        except Exception as error:  # the user's code: anything
+            try:
+                return as_response(await self.io.call(handler, indication))
+            except StatusError as error:
+                return Response(Status(error.status), error_comment=error.comment)
+        except Exception as error:  # the user's code: anything, a status out of range too
             self.io.report(f"the on_{name} handler failed", error)
             return Response(Status.PROCESSING_FAILURE, error_comment=f"{type(error).__name__} in the handler")
+
+
+def _encode(request: Request) -> bytes:
+    try:
+        return templates.encode(request) or messages.encode(request)
+    except ValueError as error:
+        raise LocalProtocolError(str(error)) from None
 
 
 _HANDLERS = {CommandField.C_ECHO: "c_echo", CommandField.C_STORE: "c_store"}
@@ -435,9 +544,12 @@ def _check(request: Request, context: AcceptedContext, dataset: object) -> Respo
         return Response(Status.DATASET_MISMATCH, error_comment=comment)
     if dataset is None:
         return Response(Status.CANNOT_UNDERSTAND, error_comment="a C-STORE request without a data set")
-    if isinstance(dataset, OSError):
-        return Response(Status.OUT_OF_RESOURCES, error_comment=f"cannot be stored: {dataset.strerror}")
-    inner = cast("Dataset", dataset).inner_uids()
+    try:
+        if isinstance(dataset, OSError):
+            raise dataset
+        inner = cast("Dataset", dataset).inner_uids()
+    except OSError as error:
+        return Response(Status.OUT_OF_RESOURCES, error_comment=f"cannot be stored: {error.strerror}")
     if inner is not None and inner != (request.sop_class_uid, request.sop_instance_uid):
         return Response(Status.DATASET_MISMATCH, error_comment="SOP class or instance UID differs from the command's")
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dicomnet.dimse.messages import Response
@@ -70,9 +70,12 @@ class Provider(Protocol):
 
 
 def as_response(result: object) -> Response:
-    """What a handler returned (Response, Status, 16-bit int) as a Response. Raises TypeError and ValueError."""
-    if type(result) is Response:
-        return result
+    """What a handler returned (Response, Status, 16-bit int) as a Response that may be filled in.
+
+    A Response is copied: a handler may return the same one each time. Raises TypeError and ValueError.
+    """
+    if isinstance(result, Response):
+        return replace(result)
     if isinstance(result, int) and not isinstance(result, bool):
         return Response(Status(result))
     raise TypeError(f"a handler returned {type(result).__name__}; it must return a Status, an int or a Response")

@@ -98,7 +98,6 @@ _CLASSES: Final = {
     0xA: "failure",
     0xB: "warning",
     0xC: "failure: cannot understand or process",
-    0xF: "pending",
 }
 
 _RETRIEVE: Final = (

@@ -6,7 +6,7 @@ each goes there as the view that the framer made. Command sets are joined, withi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol, cast
 
 from dicomnet.config import Limits
@@ -76,16 +76,17 @@ class MessageStream:
     def events(self, now: float) -> list[Event]:
         """What has happened since the last call: also after ``receive_eof`` and ``handle_timer``."""
         happened: list[Event] = []
-        for event in self.association.events():
+        pending = iter(self.association.events())
+        for event in pending:
             if type(event) is Fragment:
                 wrong = self._receive_fragment(event, happened)
+            elif type(event) is events.ReleaseRequested and self.mid_message:
+                wrong = "a release in mid-message"
             else:
                 happened.append(event)
-                is_early = type(event) is events.ReleaseRequested and self.mid_message
-                wrong = "a release in mid-message" if is_early else None
+                continue
             if wrong is not None:
-                self.association.fail(wrong, now)
-                happened += cast("list[Event]", self.association.events())
+                happened += self._fail(wrong, pending, now)
                 break
         if self._sink is not None:
             if self.association.state in _DATA_STATES:
@@ -93,6 +94,11 @@ class MessageStream:
             else:
                 self.discard()
         return happened
+
+    def _fail(self, wrong: str, rest: Iterable[events.UlEvent], now: float) -> list[events.UlEvent]:
+        """What there is to tell of it. If the association was over before this was seen: how it ended."""
+        self.association.fail(wrong, now)
+        return self.association.events() or [event for event in rest if type(event) is not Fragment][-1:]
 
     def _receive_fragment(self, fragment: Fragment, happened: list[Event]) -> str | None:
         """Returns what is wrong with it, or None."""
