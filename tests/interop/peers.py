@@ -278,7 +278,18 @@ def pynetdicom_associate(pynetdicom: ModuleType, port: int, **options: Any) -> A
     contexts = [pynetdicom.build_context(sop_class, syntaxes) for sop_class, syntaxes in corpus.contexts()]
     contexts.append(pynetdicom.build_context(dicomnet.Verification))
     handlers = _no_delay(pynetdicom) + options.pop("handlers", [])
-    return ae.associate(HOST, port, contexts=contexts, evt_handlers=handlers, **options)
+    assoc = ae.associate(HOST, port, contexts=contexts, evt_handlers=handlers, **options)
+
+    def put_back(message: Any, context_id: int) -> None:
+        """Give the response to whom it belongs.
+
+        pynetdicom 3.0 has a thread that waits for requests beside the one that waits for a response. If it is
+        interrupted just after it has passed its checkpoint, it takes the response, and the sender waits in vain.
+        """
+        assoc.dimse.msg_queue.put((context_id, message))
+
+    assoc._serve_request = put_back
+    return assoc
 
 
 def _no_delay(pynetdicom: ModuleType) -> list[Any]:

@@ -544,12 +544,12 @@ def _check(request: Request, context: AcceptedContext, dataset: object) -> Respo
         return Response(Status.DATASET_MISMATCH, error_comment=comment)
     if dataset is None:
         return Response(Status.CANNOT_UNDERSTAND, error_comment="a C-STORE request without a data set")
+    if isinstance(dataset, OSError):
+        return Response(Status.OUT_OF_RESOURCES, error_comment=f"cannot be stored: {dataset.strerror}")
     try:
-        if isinstance(dataset, OSError):
-            raise dataset
         inner = cast("Dataset", dataset).inner_uids()
     except OSError as error:
-        return Response(Status.OUT_OF_RESOURCES, error_comment=f"cannot be stored: {error.strerror}")
+        return Response(Status.OUT_OF_RESOURCES, error_comment=f"cannot be read again: {error.strerror}")
     if inner is not None and inner != (request.sop_class_uid, request.sop_instance_uid):
         return Response(Status.DATASET_MISMATCH, error_comment="SOP class or instance UID differs from the command's")
     return None

@@ -95,10 +95,11 @@ class MessageStream:
                 self.discard()
         return happened
 
-    def _fail(self, wrong: str, rest: Iterable[events.UlEvent], now: float) -> list[events.UlEvent]:
+    def _fail(self, wrong: str, rest: Iterable[Event], now: float) -> list[Event]:
         """What there is to tell of it. If the association was over before this was seen: how it ended."""
         self.association.fail(wrong, now)
-        return self.association.events() or [event for event in rest if type(event) is not Fragment][-1:]
+        told = cast("list[Event]", self.association.events())
+        return told or [event for event in rest if type(event) is not Fragment][-1:]
 
     def _receive_fragment(self, fragment: Fragment, happened: list[Event]) -> str | None:
         """Returns what is wrong with it, or None."""
