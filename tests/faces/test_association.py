@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import dicomnet
 from dicomnet import PresentationContext, Status, StatusError
 from tests.faces.conftest import Scp, eventually
 from tests.faces.face import Face
-from tests.faces.wire import AC, CT, EXPLICIT, IMPLICIT, Scripted, Wire, echo_rsp
+from tests.faces.wire import ABORT, AC, CT, EXPLICIT, IMPLICIT, OFFER, RELEASE_RP, USER, Scripted, Wire, echo_rsp
 
 MakeScp = Callable[..., Scp]
 
@@ -222,11 +223,10 @@ def test_a_peer_that_aborts_an_idle_association_is_noticed_by_the_next_call(clie
         wire.hears()
         wire.sends(AC)
         wire.hears()
-        wire.sends(echo_rsp(1), dicomnet_abort)
+        wire.sends(echo_rsp(1), ABORT)
 
-    dicomnet_abort = bytes((7, 0, 0, 0, 0, 4, 0, 0, 0, 0))
     with Scripted(script) as server:
-        association = client.associate(server.peer)
+        association = client.associate(server.peer, contexts=OFFER)
         association.c_echo()
         with pytest.raises(dicomnet.AssociationAborted):
             association.c_echo()
@@ -244,21 +244,19 @@ def test_with_a_window_requests_overlap(client: Face) -> None:
 
     def script(wire: Wire) -> None:
         wire.hears()
-        windowed = {"max_length": 16384, "implementation_class_uid": "1.2.3", "async_ops": (4, 1)}
-        user = type(AC.user)(**windowed)
-        wire.sends(type(AC)("SCP", "WIRE", AC.contexts, user))
+        wire.sends(replace(AC, user=replace(USER, async_ops=(4, 1))))
         asked = [wire.hears_message().message_id for _ in range(4)]
         assert len(set(asked)) == 4
         wire.sends(*(echo_rsp(message_id, 0xC000 + message_id) for message_id in reversed(asked)))
         wire.hears()
-        wire.sends(bytes((6, 0, 0, 0, 0, 4, 0, 0, 0, 0)))
+        wire.sends(RELEASE_RP)
 
     with (
         Scripted(script) as server,
-        client.associate(server.peer, contexts=[(dicomnet.Verification, [IMPLICIT]), CT], async_ops=(4, 1)) as assoc,
+        client.associate(server.peer, contexts=OFFER, async_ops=(4, 1)) as association,
     ):
-        assert assoc.async_ops == (4, 1)
-        assert sorted(overlapping(assoc, threads=4, each=1)) == [0xC001, 0xC002, 0xC003, 0xC004]
+        assert association.async_ops == (4, 1)
+        assert sorted(overlapping(association, threads=4, each=1)) == [0xC001, 0xC002, 0xC003, 0xC004]
 
 
 def test_threads_share_an_association_with_a_window(client: Face, scp: MakeScp) -> None:

@@ -30,6 +30,7 @@ CONTEXTS = (
 )
 RQ = pdu.AssociateRq("SCP", "WIRE", CONTEXTS, USER)
 AC = pdu.AssociateAc("SCP", "WIRE", (pdu.AnsweredContext(1, 0, IMPLICIT), pdu.AnsweredContext(3, 0, EXPLICIT)), USER)
+OFFER = [(VERIFICATION, [IMPLICIT]), (CT, [EXPLICIT])]  # what a requestor has to propose to be answered by AC
 RJ = pdu.AssociateRj(1, 1, 1)
 RELEASE_RQ = pdu.ReleaseRq()
 RELEASE_RP = pdu.ReleaseRp()
@@ -171,16 +172,12 @@ class Wire:
         (only,) = value.pdvs
         return messages.decode(only.data)
 
-    def hears_store(self) -> tuple[int, bytes]:
-        """A whole C-STORE request: its message ID and its data set."""
-        parts = {True: b"", False: b""}
+    def hears_to_the_end_of_a_data_set(self) -> None:
         while True:
             value = self.hears()
             assert isinstance(value, pdu.PDataTf), value
-            for fragment in value.pdvs:
-                parts[fragment.is_command] += fragment.data
-                if fragment.is_last and not fragment.is_command:
-                    return messages.decode(parts[True]).message_id, parts[False]
+            if any(fragment.is_last and not fragment.is_command for fragment in value.pdvs):
+                return
 
     def is_quiet_for(self, seconds: float) -> bool:
         """Nothing comes, not even the end, for this long."""

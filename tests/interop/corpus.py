@@ -74,3 +74,8 @@ def contexts() -> list[tuple[str, list[str]]]:
     """A presentation context for each SOP class and transfer syntax that occurs."""
     pairs = sorted({(one.sop_class_uid, one.transfer_syntax) for one in instances().values()})
     return [(sop_class, [syntax]) for sop_class, syntax in pairs]
+
+
+def even(instance: Instance) -> Instance:
+    """The instance with a NUL behind its data set."""
+    return Instance(instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax, instance.data + b"\0")

@@ -6,7 +6,6 @@ faster. Its senders wait for Nagle and delayed acknowledgements unless TCP_NODEL
 
 import contextlib
 import functools
-import logging
 import os
 import random
 import re
@@ -322,6 +321,3 @@ def pynetdicom_send(
         config.STORE_SEND_CHUNKED_DATASET = before
         assoc.release()
     return outcomes
-
-
-logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)

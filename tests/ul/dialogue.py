@@ -6,7 +6,8 @@ local user must be told (exactly that, too). Time passes only by ``waits``.
 
 from __future__ import annotations
 
-from typing import Self
+import dataclasses
+from typing import Self, TypeVar
 
 from dicomnet.config import MAX_PDU_LENGTH, Limits, Timeouts
 from dicomnet.ul import events, pdu
@@ -38,17 +39,23 @@ RELEASE_CONFIRMED = events.ReleaseConfirmed(pdu.encode(RELEASE_RP))
 ABORTED = events.AbortReceived(0, 0, pdu.encode(ABORT))
 
 
-class Failed:
-    """Equal to a ``PeerFailed`` of this source and reason, whatever its words."""
+Associate = TypeVar("Associate", pdu.AssociateRq, pdu.AssociateAc)
 
-    def __init__(self, source: int, reason: int) -> None:
+
+class Failed:
+    """Equal to a ``PeerFailed`` of this source and reason (and ``length``, if given), whatever its words."""
+
+    def __init__(self, source: int, reason: int, length: bool | None = None) -> None:
         self.told = (source, reason)
+        self.length = length
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, events.PeerFailed) and (other.source, other.reason) == self.told and other.detail != ""
+        if not isinstance(other, events.PeerFailed) or self.length not in (None, other.length):
+            return False
+        return (other.source, other.reason) == self.told and other.detail != ""
 
     def __repr__(self) -> str:
-        return "Failed({}, {})".format(*self.told)
+        return "Failed({}, {}, {})".format(*self.told, self.length)
 
 
 class Dialogue:
@@ -176,11 +183,15 @@ def requesting(request: pdu.AssociateRq = RQ, **options: object) -> Dialogue:
     return requestor(**options).associates(request).opens().after()
 
 
-def established(role: str, **options: object) -> Dialogue:
-    """Either, in state 6."""
+def established(role: str, *, max_length: int | None = MAX_PDU_LENGTH, **options: object) -> Dialogue:
+    """Either, in state 6, having announced ``max_length``."""
     if role == "requestor":
-        return requesting(**options).receives(AC).after()
-    return connected(**options).receives(RQ).accepts().after()
+        return requesting(announcing(RQ, max_length), **options).receives(AC).after()
+    return connected(**options).receives(RQ).accepts(announcing(AC, max_length)).after()
+
+
+def announcing(value: Associate, max_length: int | None) -> Associate:
+    return dataclasses.replace(value, user=dataclasses.replace(value.user, max_length=max_length))
 
 
 # How each state is reached, by the roles that can be in it.

@@ -40,6 +40,7 @@ from tests.ul.dialogue import (
     Failed,
     Pair,
     acceptor,
+    announcing,
     connected,
     established,
     in_state,
@@ -124,7 +125,7 @@ def test_two_associations_exchange_messages_of_any_length(max_length: int) -> No
     pair.flows()
     for sender, receiver in ((pair.requestor, pair.acceptor), (pair.acceptor, pair.requestor)):
         receiver.after()
-        command, data = b"command set", bytes(range(256)) * 5
+        command, data = b"command sets", bytes(range(256)) * 5
         for batch in batches(1, command, memoryview(data), sender.association.peer_max_length):
             sender.association.send(batch)
         receiver.receives(b"".join(sender.association.data_to_send()))
@@ -464,7 +465,8 @@ def test_an_unknown_pdu_before_an_association_gets_0_0(kind: int) -> None:
 @pytest.mark.parametrize(("role", "state"), IN_ASSOCIATION, ids=str)
 def test_an_unknown_pdu_in_an_association_gets_2_1(role: str, state: int, kind: int) -> None:
     """W2, AA-8: from its header alone."""
-    in_state(role, state).receives(header(kind, 4)).sends(Abort(2, 1)).tells(Failed(2, 1)).is_in(13)
+    it = in_state(role, state).receives(header(kind, 4))
+    it.sends(Abort(2, 1)).tells(Failed(2, 1, length=False)).is_in(13)
 
 
 @pytest.mark.parametrize("value", [AC, RJ, P_DATA, RELEASE_RQ, RELEASE_RP], ids=lambda value: type(value).__name__)
@@ -502,7 +504,8 @@ def test_data_before_the_association_stands_are_unexpected(role: str, state: int
 @pytest.mark.parametrize(("role", "state"), [("acceptor", 2), ("acceptor", 3), ("requestor", 5), ("acceptor", 6)])
 def test_an_impossible_length_gets_2_6_from_the_header_alone(role: str, state: int, kind: int, length: int) -> None:
     """W4: in an association and before."""
-    in_state(role, state).receives(header(kind, length)).sends(Abort(2, 6)).tells(Failed(2, 6)).is_in(13)
+    it = in_state(role, state).receives(header(kind, length))
+    it.sends(Abort(2, 6)).tells(Failed(2, 6, length=True)).is_in(13)
 
 
 def test_a_request_over_1_mib_gets_2_6_from_the_header_alone() -> None:
@@ -575,6 +578,15 @@ def test_a_request_with_what_must_not_be_there_gets_2_5() -> None:
     who = item(0x58, b"\1\0" + counted(b"me") + counted(b""))
     it = connected().receives(associate(1, APPLICATION, CONTEXT, item(0x50, who + who)))
     it.sends(Abort(2, 5)).tells(Failed(2, 5))
+
+
+def test_a_length_that_is_wrong_is_told_apart_from_a_value_that_is() -> None:
+    """9.3.8 has one reason for both; who asks may know more."""
+    for kind, contexts, overruns in ((1, [CONTEXT] * 2, b"\x99\0\0\1"), (2, [ANSWER] * 2, b"\x99\0\0\1")):
+        state = ("acceptor", 2) if kind == 1 else ("requestor", 5)
+        in_state(*state).receives(associate(kind, APPLICATION, *contexts, USER)).tells(Failed(2, 6, length=False))
+        it = in_state(*state).receives(associate(kind, APPLICATION, contexts[0], USER, overruns))
+        it.tells(Failed(2, 6, length=True))
 
 
 @pytest.mark.parametrize(
@@ -663,14 +675,29 @@ def test_any_user_identity_is_told_and_shows_nothing(identity: Identity) -> None
 @pytest.mark.parametrize("max_length", [8, 4096, MAX_PDU_LENGTH])
 def test_more_than_we_announced_gets_2_6(role: str, max_length: int) -> None:
     """N-17: the variable field counts."""
-    it = established(role, max_length=max_length).receives(header(4, max_length)).keeps_quiet()
+    established(role, max_length=max_length).receives(header(4, max_length)).keeps_quiet().is_in(6)
     it = established(role, max_length=max_length).receives(header(4, max_length + 1))
-    it.sends(Abort(2, 6)).tells(Failed(2, 6))
+    it.sends(Abort(2, 6)).tells(Failed(2, 6, length=True))
 
 
-def test_without_a_maximum_data_of_any_length_are_taken_as_they_come() -> None:
-    """N-17: unlimited, for nothing of it is held."""
-    it = established("acceptor", max_length=0).receives(header(4, 0xFFFFFFFF), u32(0xFFFFFFFB), b"\1\2", b"ab")
+@pytest.mark.parametrize("role", ROLES)
+def test_what_was_announced_counts(role: str) -> None:
+    """N-17, D.1: whatever length the association was made with, until then."""
+    it = connected(max_length=16) if role == "acceptor" else requestor(max_length=16)
+    assert it.association.max_length == 16
+    if role == "acceptor":
+        it.receives(RQ).accepts(announcing(AC, 4096))
+    else:
+        it.associates(announcing(RQ, 4096)).opens().receives(AC)
+    assert it.association.max_length == 4096
+    it.after().receives(header(4, 4096)).keeps_quiet().is_in(6)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("max_length", [0, None])
+def test_without_a_maximum_data_of_any_length_are_taken_as_they_come(role: str, max_length: int | None) -> None:
+    """N-17, D.1: unlimited, said or not, for nothing of it is held."""
+    it = established(role, max_length=max_length).receives(header(4, 0xFFFFFFFF), u32(0xFFFFFFFB), b"\1\2", b"ab")
     it.sends().tells(Fragment(1, 0, False, b"ab"))
     it.receives(b"cd").sends().tells(Fragment(1, 0, False, b"cd"))
 
@@ -689,9 +716,8 @@ def test_data_in_a_context_that_was_not_accepted_get_2_6(context_id: int, state:
 
 def test_a_pdv_that_cannot_be_right_gets_2_6() -> None:
     """P1, P2: length 0, 1, overrun, 2³²−1; P-DATA of length 0."""
-    established("acceptor").receives(header(4, 0)).sends(Abort(2, 6)).tells(Failed(2, 6))
-    for length in (0, 1, 5, 0xFFFFFFFF):
-        established("acceptor").receives(header(4, 6), u32(length), b"\1\3").sends(Abort(2, 6)).tells(Failed(2, 6))
+    for data in (header(4, 0), *(header(4, 6) + u32(length) + b"\1\3" for length in (0, 1, 5, 0xFFFFFFFF))):
+        established("acceptor").receives(data).sends(Abort(2, 6)).tells(Failed(2, 6, length=True))
 
 
 @pytest.mark.parametrize(

@@ -256,16 +256,29 @@ def test_a_message_arrives_as_it_was_sent(
     for value in values:
         (pdv,) = value.pdvs
         assert pdv.context_id == context_id
-        assert len(pdv.data) % 2 == 0 or pdv.is_last
+        assert len(pdv.data) % 2 == 0
     last = [pdv.is_command for value in values for pdv in value.pdvs if pdv.is_last]
     assert last == ([True] if data is None else [True, False])
 
-    expected = [Fragment(context_id, 1, True, command)]
+    expected = [Fragment(context_id, 1, True, even(command))]
     if data is not None:
-        expected.append(Fragment(context_id, 0, True, data))
+        expected.append(Fragment(context_id, 0, True, even(data)))
     stream = b"".join(pdus)
     assert framed(peer_max_length, [stream]) == expected
     assert framed(peer_max_length, chunks.draw(strategies.chunkings(stream))) == expected
+
+
+def even(data: bytes) -> bytes:
+    """With a NUL behind it if need be (PS3.5 A.5)."""
+    return data + b"\0" * (len(data) % 2)
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 12, 99])
+def test_an_odd_length_is_kept_for_those_who_know(size: int) -> None:
+    """N-18: only where both ends are ours."""
+    data = bytes(size)
+    kept = batches(1, b"", memoryview(data), 16, keep_odd=True)
+    assert framed(16, [b"".join(b"".join(batch) for batch in kept)])[1] == Fragment(1, 0, True, data)
 
 
 @pytest.mark.parametrize("peer_max_length", EDGES)

@@ -11,19 +11,19 @@ import logging
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from dicomnet import transport
 from dicomnet.callbacks import commands
 from dicomnet.callbacks.associate import DicomAssociate
 from dicomnet.callbacks.enums import NetError, PduType, net_error
+from dicomnet.callbacks.outbox import Batch, Item, Operation, Outbox
 from dicomnet.dataset import EncodedDataset, Spool
 from dicomnet.dimse import command as dimse_command
 from dicomnet.dimse import messages
 from dicomnet.dimse.messages import CommandField, Request, Response, Unusable
+from dicomnet.dimse.status import Status
 from dicomnet.dimse.stream import Message, MessageStream
 from dicomnet.errors import (
     AbortReason,
@@ -35,10 +35,11 @@ from dicomnet.errors import (
     RemoteProtocolError,
     TransportError,
 )
-from dicomnet.transport import Buffer, Transport
+from dicomnet.transport import TlsTransport, Transport
 from dicomnet.ul import events
 from dicomnet.ul import pdu as ul_pdu
 from dicomnet.ul.association import Association
+from dicomnet.ul.framer import fragment_length
 from dicomnet.ul.fsm import Event, State
 from dicomnet.ul.negotiation import AcceptedContext
 
@@ -49,24 +50,16 @@ log = logging.getLogger("dicomnet")
 
 _DATA_STATES: Final = (State.ESTABLISHED, State.AWAITING_LOCAL_RELEASE)  # those in which data may be sent (DT-1, AR-7)
 _READS: Final = 8  # reads in a row before it is looked whether something is to be written
-
-
-@dataclass(slots=True, eq=False)
-class _Item:
-    """Something queued: its PDU type, its length in bytes, and its buffers, made when their turn comes.
-
-    ``message_id``: of a request, which waits for room in the operations window; None of anything else.
-    """
-
-    pdu_type: PduType
-    length: int
-    batches: Iterator[list[bytes | memoryview]]
-    message_id: int | None = None
-    is_response: bool = False
+_PROGRESS: Final = 64 * 1024  # bytes of a message within the idle limit: 9 kbit/s at its default. Less is no transfer
+_HEADERS: Final = 12  # bytes of a P-DATA-TF with one fragment before its data
+_RELEASE_LENGTH: Final = 10  # bytes of an A-RELEASE PDU
 
 
 class Connection:
-    """One connection of ``net``. ``open_socket``: makes the socket (SCU), or None if ``sock`` has one (SCP)."""
+    """One connection of ``net``. ``open_socket``: makes the socket (SCU), or None if ``sock`` has one (SCP).
+
+    ``after``: the thread of the object's connection before this one, whose callbacks must have returned.
+    """
 
     def __init__(
         self,
@@ -75,35 +68,41 @@ class Connection:
         sock: socket.socket | None = None,
         open_socket: Callable[[], socket.socket] | None = None,
         peer_host: str = "",
+        after: threading.Thread | None = None,
     ) -> None:
         self.net = net
         self._sock = sock
         self._open_socket = open_socket
         self._peer_host = peer_host
+        self._after = after
         self._timeouts = net.timeouts
         self._limits = net.limits
+        self._tls = net._tls_context(server_side=open_socket is None)
         self.association = Association(requestor=open_socket is not None, timeouts=net.timeouts, limits=net.limits)
         self.stream = MessageStream(self.association, self._open_sink, net.limits)
         self.negotiated: DicomAssociate | None = None
+
+        # How far it has come.
         self.connected = False
         self.ready = False  # an association may be requested: connected and, with TLS, secure
-        self.closing = False
-        self.forced = False
-        self.queued = 0
+        self.closing = False  # the user wants it closed
+        self.ended = False  # nothing of it is left but to tell ``on_close``
+        self._forced = False
+        self._lost = False  # the transport connection is of no more use
+        self._releasing = False  # an A-RELEASE-RQ is queued
+        self._responding = False  # an A-RELEASE-RP is queued, or will be: in state 10 it must wait (AR-10)
         self.error: BaseException | None = None
-
-        # ``lock`` guards the association, the queue and the flags above; ``_room`` tells that the queue became shorter.
-        self.lock = threading.RLock()
-        self._room = threading.Condition(self.lock)
-        self._queue: deque[_Item] = deque()
-        self._sending: _Item | None = None  # the item whose buffers are going out
-        self._unsent: list[Buffer] = []  # the rest of the batch under way
-        self._send_deadline: float | None = None
-        self._outstanding: dict[int, float | None] = {}  # message ID of our requests sent → when the response is due
-        self._release_response_wanted = False  # asked for in state 10, possible in state 12
-        self._last_activity = 0.0
-        self._user_error: Exception | None = None  # that came out of a callback
+        self._user_error: BaseException | None = None  # that came out of a callback
         self._told: NetError | None = None  # what on_close says of ``error``, where that says less
+
+        # ``lock`` guards the association, the outbox and the flags above.
+        self.lock = threading.RLock()
+        self._outbox = Outbox(self.lock, net.limits.queue)
+        self._operations: dict[int, Operation] = {}  # requests of ours that have gone, by message ID
+        self._unanswered: set[int] = set()  # message IDs of requests of the peer
+        self._send_deadline: float | None = None
+        self._last_progress = 0.0
+        self._received = 0  # bytes since then
 
         self._waiters: tuple[transport.Waiter, transport.Waiter] | None = None  # to read; to read and write
         self._wake, self._waker = socket.socketpair()
@@ -112,7 +111,13 @@ class Connection:
         self.thread = threading.Thread(target=self._run, name=f"dicomnet {type(net).__name__}", daemon=True)
 
     def start(self) -> None:
-        self.thread.start()
+        """Raises RuntimeError if the system has no more threads."""
+        try:
+            self.thread.start()
+        except RuntimeError:
+            self.closing = self.ended = True
+            self._close_sockets()
+            raise
 
     def _open_sink(self, command: object, context: AcceptedContext) -> Spool:
         uids = (
@@ -124,63 +129,116 @@ class Connection:
             titles = titles[::-1]
         return Spool(context.transfer_syntax, *uids, titles, self._limits, self.net.spool_folder)
 
+    @property
+    def name(self) -> str:
+        """For log lines: what it is, and the other side."""
+        request = self.association.request
+        title = "" if request is None else ascii(self._other_title(request))[1:-1] + "@"
+        return f"{type(self.net).__name__} {title}{self.net.peer_address}:{self.net.peer_port}"
+
+    def _other_title(self, request: ul_pdu.AssociateRq) -> str:
+        return request.called_ae if self.association.requestor else request.calling_ae
+
+    @property
+    def queued(self) -> int:
+        return self._outbox.queued
+
+    @property
+    def is_established(self) -> bool:
+        return self.association.state is State.ESTABLISHED and not self._releasing
+
     # --- what other threads do --------------------------------------------------------------------------------------
 
     def notify(self) -> None:
         """Make the thread look at the queue and the flags."""
         if threading.current_thread() is not self.thread:
-            with contextlib.suppress(BlockingIOError, OSError):  # woken already, or gone
-                self._waker.send(b"\0")
+            with self.lock:
+                if not self.ended:
+                    with contextlib.suppress(BlockingIOError, OSError):  # woken already
+                        self._waker.send(b"\0")
 
     def close(self, *, forced: bool) -> None:
         with self.lock:
             self.closing = True
-            self.forced = self.forced or forced
-            self._room.notify_all()
+            self._forced = self._forced or forced
+            self._outbox.wake()
         self.notify()
 
     def control(self, pdu_type: PduType, call: str, event: Event, perform: Callable[[float], None]) -> None:
         """An association service: ``perform`` now, its PDU goes out in its turn."""
         with self.lock:
-            self.require(call, self.association.can(event))
+            self._require(call, self.association.can(event))
             perform(time.monotonic())
+            self._progress()
             self._queue_output(pdu_type)
         self.notify()
 
     def _queue_output(self, pdu_type: PduType) -> None:
         buffers = self.association.data_to_send()
         if buffers:
-            self._put(_Item(pdu_type, sum(map(len, buffers)), iter((cast("list[bytes | memoryview]", buffers),))))
+            self._outbox.put(Item(pdu_type, sum(map(len, buffers)), iter([cast("Batch", buffers)])))
 
     def abort(self, source: int, reason: int) -> None:
         """What still waits is dropped: an abort does not stand in line (PS3.8 7.3)."""
         with self.lock:
-            self.require("send_abort", self.association.can(Event.ABORT_REQUEST))
-            self.association.abort(time.monotonic(), source, reason)
-            self._drop_queue()
-            self._queue_output(PduType.ABORT)
+            self._require("send_abort", self.association.can(Event.ABORT_REQUEST))
+            self._abort(source, reason)
+        self.notify()
+
+    def _abort(self, source: int, reason: int) -> None:
+        self.association.abort(time.monotonic(), source, reason)
+        self._outbox.drop()
+        self._queue_output(PduType.ABORT)
+
+    def request_release(self) -> None:
+        """Its turn comes after all that is queued; only then does its time limit begin."""
+        with self.lock:
+            self._require("send_release_request", self.association.can(Event.RELEASE_REQUEST) and not self._releasing)
+            self._releasing = True
+            self._put_later(PduType.RELEASE_REQUEST, Event.RELEASE_REQUEST, self.association.release)
         self.notify()
 
     def respond_release(self) -> None:
         """In a collision the acceptor's response must wait for the requestor's (AR-10)."""
         with self.lock:
-            if self.association.state is State.COLLISION_ACCEPTOR_PDU:
-                self._release_response_wanted = True
-                return
-        self.control(
-            PduType.RELEASE_RESPONSE, "send_release_response", Event.RELEASE_RESPONSE, self.association.respond_release
-        )
+            waits = self.association.state is State.COLLISION_ACCEPTOR_PDU
+            possible = (waits or self.association.can(Event.RELEASE_RESPONSE)) and not self._responding
+            self._require("send_release_response", possible)
+            self._responding = True
+            if not waits:
+                self._put_release_response()
+        self.notify()
 
-    def require(self, call: str, allowed: bool) -> None:
+    def _put_release_response(self) -> None:
+        self._put_later(PduType.RELEASE_RESPONSE, Event.RELEASE_RESPONSE, self.association.respond_release)
+
+    def _put_later(self, pdu_type: PduType, event: Event, perform: Callable[[float], None]) -> None:
+        self._outbox.put(Item(pdu_type, _RELEASE_LENGTH, self._performed(event, perform)))
+
+    def _performed(self, event: Event, perform: Callable[[float], None]) -> Iterator[Batch]:
+        """An association service performed when its turn comes, if it is still possible."""
+        with self.lock:
+            if not self.association.can(event):
+                return
+            perform(time.monotonic())
+            buffers = self.association.data_to_send()
+        yield cast("Batch", buffers)
+
+    def _require(self, call: str, possible: bool) -> None:
         if self.closing:
-            raise LocalProtocolError(f"{call}: the connection is being closed")
-        if not allowed:
+            raise LocalProtocolError(f"{call} is not possible: the connection is closed or being closed")
+        if not possible:
             state = self.association.state
-            raise LocalProtocolError(f"{call} is not possible in state {state.value} ({state.name})")
+            release = ", a release is under way" if self._releasing or self._responding else ""
+            raise LocalProtocolError(f"{call} is not possible in state {state.value} ({state.name}{release})")
+
+    def _require_data(self, call: str) -> None:
+        under_way = self._releasing or self._responding
+        self._require(call, self.association.state in _DATA_STATES and not under_way)
 
     def context(self, call: str, presentation_id: int) -> AcceptedContext:
         with self.lock:
-            self.require(call, self.association.state in _DATA_STATES)
+            self._require_data(call)
             context = self.association.contexts.get(presentation_id)
         if context is None:
             raise LocalProtocolError(f"{call}: presentation context {presentation_id} was not accepted")
@@ -189,44 +247,52 @@ class Connection:
     def send(
         self, call: str, presentation_id: int, command_set: dimse_command.CommandSet, dataset: EncodedDataset | None
     ) -> None:
-        """Queue a message. Raises LocalProtocolError, QueueFull, and OSError for a file that cannot be read."""
+        """Queue a message. Raises LocalProtocolError, QueueFull, DeadlineExceeded, and OSError for the data set's file."""
         try:
             encoded = dimse_command.encode(command_set)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise LocalProtocolError(f"{call}: {error}") from error
         field = cast("int", command_set[dimse_command.COMMAND_FIELD])
         is_response = bool(field & messages.RESPONSE)
-        message_id = None
-        if not is_response and field != CommandField.C_CANCEL:
-            message_id = cast("int", command_set.get(dimse_command.MESSAGE_ID, 0))
+        operation, cancels = None, None
+        if field == CommandField.C_CANCEL:
+            cancels = cast("int", command_set.get(dimse_command.MESSAGE_ID_BEING_RESPONDED_TO))
+        elif not is_response:
+            operation = Operation(cast("int", command_set.get(dimse_command.MESSAGE_ID)), presentation_id, field)
         with contextlib.ExitStack() as held:
             view = None if dataset is None else held.enter_context(dataset.view())
             data, passed = (None, None) if view is None else (view.data, view.passed)
-            if is_response and self.net.watches_command_sets:
-                parts = self._response_batches(presentation_id, command_set, data)
+            if is_response and self.net._watches_command_sets:
+                parts = self._edited(presentation_id, command_set, data)
             else:
                 parts = self.stream.batches(presentation_id, encoded, data)
-            item = _Item(
-                PduType.DATA_TRANSFER,
-                len(encoded) + (0 if dataset is None else dataset.size),
-                _holding(held.pop_all(), parts, passed, len(encoded)),
-                message_id,
-                is_response,
-            )
+            length = self._wire_length(len(encoded)) + (0 if data is None else self._wire_length(len(data)))
+            batches = _holding(held.pop_all(), parts, passed, len(encoded))
+            item = Item(PduType.DATA_TRANSFER, length, batches, operation, is_response, cancels)
+        self._put(call, item, command_set)
+
+    def _put(self, call: str, item: Item, command_set: dimse_command.CommandSet) -> None:
         with self.lock:
             self._wait_for_room(call)
-            self.require(call, self.association.state in _DATA_STATES)
-            if message_id is not None and (
-                message_id in self._outstanding or any(other.message_id == message_id for other in self._queue)
+            self._require_data(call)
+            operation = item.operation
+            if operation is not None and (
+                operation.message_id in self._operations or self._outbox.has_request(operation.message_id)
             ):
-                raise LocalProtocolError(f"{call}: message ID {message_id} is in use (PS3.7 9.1.1.1.1)")
-            self._put(item)
+                raise LocalProtocolError(f"{call}: message ID {operation.message_id} is in use (PS3.7 9.1.1.1.1)")
+            if item.is_response and not _is_pending(command_set):
+                self._unanswered.discard(cast("int", command_set.get(dimse_command.MESSAGE_ID_BEING_RESPONDED_TO)))
+            self._outbox.put(item)
         self.notify()
 
-    def _response_batches(
+    def _wire_length(self, length: int) -> int:
+        """What ``length`` bytes of a command or data set take with the headers of their PDUs."""
+        return length + _HEADERS * max(1, -(-length // fragment_length(self.association.peer_max_length)))
+
+    def _edited(
         self, presentation_id: int, command_set: dimse_command.CommandSet, data: memoryview | None
-    ) -> Iterator[list[bytes | memoryview]]:
-        """Encoded when its turn comes, on this connection's thread, after the user has had a look."""
+    ) -> Iterator[Batch]:
+        """A response, encoded when its turn comes, on this connection's thread, after the user has had a look."""
         editable = commands.as_dataset(command_set)
         self.net.on_before_send_command_set(editable)
         edited = {**command_set, **commands.as_command_set(editable)}
@@ -234,27 +300,21 @@ class Connection:
         yield from self.stream.batches(presentation_id, dimse_command.encode(edited), data)
 
     def _wait_for_room(self, call: str) -> None:
-        if self.queued < self._limits.queue:
+        outbox = self._outbox
+        if not outbox.is_full:
             return
         if threading.current_thread() is self.thread:
-            raise QueueFull(f"{call}: {self.queued} bytes wait to be sent, {self._limits.queue} may")
+            raise QueueFull(f"{call}: {outbox.queued} bytes wait to be sent, {outbox.most} may")
         seconds = self._timeouts.send
-        if not self._room.wait_for(lambda: self.queued < self._limits.queue or self.closing, seconds):
+        if not outbox.wait_for_room(seconds, lambda: self.closing):
             raise DeadlineExceeded("send", seconds)
-
-    def _put(self, item: _Item) -> None:
-        self._queue.append(item)
-        self.queued += item.length
-
-    def _drop_queue(self) -> None:
-        """Forget what has not begun to go out."""
-        self.queued -= sum(item.length for item in self._queue)
-        self._queue.clear()
-        self._room.notify_all()
 
     # --- the thread -------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        if self._after is not None:
+            self._after.join()
+            self._after = None
         try:
             link = self._open()
             if link is not None:
@@ -266,57 +326,64 @@ class Connection:
         finally:
             self._finish()
 
-    @property
-    def name(self) -> str:
-        return f"{type(self.net).__name__} {self.net.peer_address}:{self.net.peer_port}"
-
     def _open(self) -> Transport | None:
         """The connection, or None if there is none; tells ``on_connect`` and ``on_secure_link_ready``."""
         if self._open_socket is not None:
             try:
                 self._sock = self._open_socket()
             except (TransportError, DeadlineExceeded) as error:
-                self.error = error
-                self.net.connection_failed(self)
-                self.call(self.net.on_connect, net_error(error))
+                self._not_connected(error)
                 return None
         sock = cast("socket.socket", self._sock)
-        self.net.socket_options.apply(sock)
-        self.net.note_addresses(sock)
+        self.net._note_addresses(sock)
         with self.lock:
-            self.connected = True
-            self.ready = self.net.tls is None
-            self._last_activity = time.monotonic()
-        if self._open_socket is not None:
+            self.connected = not (self.closing and self.association.requestor)
+            self.ready = self._tls is None and not self.closing
+            self._progress()
+            if self.connected and self.ready and not self.association.requestor:
+                self.association.transport_opened(time.monotonic())
+        if not self.connected:
+            self._not_connected(TransportError("closed before there was a connection"))
+            return None
+        if self.association.requestor:
             self.call(self.net.on_connect, NetError.SUCCESS)
-        link = self._secure(sock)
+        link = Transport(sock) if self._tls is None else self._secure(sock)
         if link is not None:
-            with self.lock:
-                self.ready = True
-                if not self.association.requestor:
-                    self.association.transport_opened(time.monotonic())
-            if self.net.tls is not None:
-                self.call(self.net.on_secure_link_ready, NetError.SUCCESS)
+            self.net.socket_options.apply(link.socket)
         return link
 
+    def _not_connected(self, error: BaseException) -> None:
+        """A ``connect`` that comes to nothing ends in ``on_connect``; from then on another one is possible."""
+        with self.lock:
+            self.error, self.closing, self.ended = error, True, True
+        self.net.last_error = error
+        self._call_last(self.net.on_connect, net_error(error))
+
     def _secure(self, sock: socket.socket) -> Transport | None:
-        if self.net.tls is None:
-            link = Transport(sock)
-        else:
-            server_side = self._open_socket is None
-            try:
-                link = transport.secure(
-                    sock,
-                    self.net.tls,
-                    self._timeouts.tls,
-                    server_side=server_side,
-                    server_hostname=None if server_side else self._peer_host,
-                )
-            except (TransportError, DeadlineExceeded) as error:
+        """The TLS handshake. The user who closes meanwhile wakes it."""
+        if self.closing:
+            return None
+        server_side = not self.association.requestor
+        try:
+            link = transport.secure(
+                sock,
+                cast("Any", self._tls),
+                self._timeouts.tls,
+                server_side=server_side,
+                server_hostname=None if server_side else self._peer_host,
+                wakes=[self._wake],
+            )
+        except (TransportError, DeadlineExceeded) as error:
+            if not self.closing:
                 self.error = error
                 self.call(self.net.on_secure_link_ready, net_error(error))
-                return None
-            self._sock = link.tls
+            return None
+        self._sock = link.tls
+        with self.lock:
+            self.ready = True
+            if server_side:
+                self.association.transport_opened(time.monotonic())
+        self.call(self.net.on_secure_link_ready, NetError.SUCCESS)
         return link
 
     def _loop(self, link: Transport) -> None:
@@ -328,62 +395,68 @@ class Connection:
             deadline = self._deadline()
             if self._wait(link, deadline, write=blocked):
                 self._read(link)
-            else:
-                self._handle_timers(time.monotonic())
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:  # also while the peer keeps sending
+                self._handle_timers(now)
 
     def _is_over(self) -> bool:
         association = self.association
-        return self.closing or association.close_wanted or association.state is State.AWAITING_CLOSE
+        return self.closing or self._lost or association.close_wanted or association.state is State.AWAITING_CLOSE
 
     def _wait(self, link: Transport, deadline: float | None, *, write: bool) -> bool:
         """Until there is something to read, room to write if that is wanted, or somebody wakes us."""
         if self._waiters is None:
             read = [link.socket, self._wake]
             self._waiters = transport.Waiter(read), transport.Waiter(read, [link.socket])
-        seconds = None if deadline is None else deadline - time.monotonic()
-        if not (link.pending or self._waiters[write].wait(seconds)):
+        if isinstance(link, TlsTransport) and link.tls.pending():
+            return True
+        if not self._waiters[write].wait(None if deadline is None else deadline - time.monotonic()):
             return False
-        self._drain_wake()
-        return True
-
-    def _drain_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._wake.recv(4096)
+        return True
+
+    # --- time limits ------------------------------------------------------------------------------------------------
 
     def _deadline(self) -> float | None:
-        limits: list[float | None] = [
-            self.association.deadline,
-            self._send_deadline,
-            self._idle_deadline(),
-            *self._outstanding.values(),
-        ]
+        limits = [self.association.deadline, self._send_deadline, self._idle_deadline()]
+        limits += [operation.due for operation in self._operations.values()]
         return min((limit for limit in limits if limit is not None), default=None)
 
     def _idle_deadline(self) -> float | None:
-        """While a response is due, or a message comes in, other limits hold."""
-        if self._timeouts.idle is None or self._outstanding or self.association.state is not State.ESTABLISHED:
+        """While a response is due from either side, or something goes out, other limits hold."""
+        busy = self._operations or self._unanswered or self._outbox
+        if self._timeouts.idle is None or busy or self.association.state is not State.ESTABLISHED:
             return None
-        return self._last_activity + self._timeouts.idle
+        return self._last_progress + self._timeouts.idle
+
+    def _progress(self) -> None:
+        """A message came or went, or a good piece of one: bytes that drip do not count."""
+        self._last_progress, self._received = time.monotonic(), 0
 
     def _handle_timers(self, now: float) -> None:
         with self.lock:
             self.association.handle_timer(now)
         self._dispatch(now)
         idle = self._idle_deadline()
-        if any(due is not None and now >= due for due in self._outstanding.values()):
+        if any(operation.due is not None and now >= operation.due for operation in self._operations.values()):
             self._give_up(DeadlineExceeded("response", self._timeouts.response), AbortSource.USER)
         elif idle is not None and now >= idle:
             self._give_up(DeadlineExceeded("idle", self._timeouts.idle), AbortSource.PROVIDER)
         elif self._send_deadline is not None and now >= self._send_deadline:
-            self.error = self.error or DeadlineExceeded("send", self._timeouts.send)
-            self.close(forced=True)
+            self._send_expired()
+
+    def _send_expired(self) -> None:
+        """In the middle of a PDU there is no room for an A-ABORT: the connection is cut."""
+        self.error = self.error or DeadlineExceeded("send", self._timeouts.send)
+        self.close(forced=True)
 
     def _give_up(self, error: BaseException, source: int, reason: int = AbortReason.NOT_SPECIFIED) -> None:
         """End the association with an A-ABORT and this error."""
-        self.error = self.error or error
         with self.lock:
+            self.error = self.error or error
             if self.association.can(Event.ABORT_REQUEST) and not self.closing:
-                self.abort(source, reason)
+                self._abort(source, reason)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -396,27 +469,34 @@ class Connection:
                 return
             if data is None:
                 return
-            now = time.monotonic()
             if not data:
                 self._closed_by_peer(None)
                 return
             with self.lock:
-                happened = self.stream.receive_data(data, now)
+                happened = self.stream.receive_data(data, time.monotonic())
                 self._queue_abort()
-            self._last_activity = now
+            self._received += len(data)
+            if happened or self._received >= _PROGRESS:
+                self._progress()
             for event in happened:
                 self._happened(event)
-            self._last_activity = time.monotonic()  # a callback may have taken long
-            if self.closing or self._queue or self.association.close_wanted:
+            if happened:
+                self._progress()  # a callback may have taken long
+            if self._is_over() or self._outbox:
                 return
 
     def _closed_by_peer(self, error: OSError | None) -> None:
-        with self.lock:
-            self.association.receive_eof(time.monotonic())
+        """It closed the connection, or the connection broke: ``error``."""
+        self._lost = True
         if error is not None and self.error is None:
             self.error = TransportError(f"the connection broke: {error}")
             self.error.__cause__ = error
+        with self.lock:
+            unasked = self.association.state is State.IDLE and not self.association.close_wanted
+            self.association.receive_eof(time.monotonic())
         self._dispatch(time.monotonic())
+        if unasked and self.error is None:  # the association was not even requested
+            self.error = TransportError("the peer closed the connection")
 
     def _dispatch(self, now: float) -> None:
         with self.lock:
@@ -427,34 +507,37 @@ class Connection:
 
     def _queue_abort(self) -> None:
         """What the core itself has to say is an A-ABORT or A-ASSOCIATE-RJ; nothing that waits goes before it."""
-        if self.association.has_output:
-            self._drop_queue()
-            self._queue_output(PduType.ABORT)
+        buffers = self.association.data_to_send()
+        if buffers:
+            self._outbox.drop()
+            pdu_type = PduType(buffers[0][0])
+            self._outbox.put(Item(pdu_type, sum(map(len, buffers)), iter([cast("Batch", buffers)])))
 
     def _happened(self, event: Any) -> None:
         """Tell the user. Callbacks stop once the connection is being closed."""
         if self.closing:
+            self._settle(event)
             return
         net = self.net
         match event:
             case Message():
                 self._message(event)
             case events.AssociateRequested(request, encoded):
-                self._tell(PduType.ASSOCIATE_REQUEST, encoded, net.on_receive_associate_request, _proposal(request))
+                self._tell(encoded, net.on_receive_associate_request, DicomAssociate.from_request(request))
             case events.AssociateAccepted(accept, encoded):
                 request = cast("ul_pdu.AssociateRq", self.association.request)
                 self.negotiated = DicomAssociate.from_accept(request, accept)
-                self._tell(PduType.ASSOCIATE_ACCEPT, encoded, net.on_receive_associate_accept, self.negotiated)
+                self._tell(encoded, net.on_receive_associate_accept, self.negotiated)
             case events.AssociateRejected(result, source, reason, encoded):
-                self._tell(PduType.ASSOCIATE_REJECT, encoded, net.on_receive_associate_reject, result, source, reason)
+                self._tell(encoded, net.on_receive_associate_reject, result, source, reason)
             case events.ReleaseRequested(_, encoded):
-                self._tell(PduType.RELEASE_REQUEST, encoded, net.on_receive_release_request)
+                self._tell(encoded, net.on_receive_release_request)
             case events.ReleaseConfirmed(encoded):
-                self._tell(PduType.RELEASE_RESPONSE, encoded, net.on_receive_release_response)
+                self._tell(encoded, net.on_receive_release_response)
                 self._release_after_collision()
             case events.AbortReceived(source, reason, encoded):
                 self.error = self.error or AssociationAborted(source, reason)
-                self._tell(PduType.ABORT, encoded, net.on_receive_abort, source, reason)
+                self._tell(encoded, net.on_receive_abort, source, reason)
             case events.PeerFailed():
                 self._peer_failed(event)
             case events.RequestRefused(result, source, reason):
@@ -464,34 +547,42 @@ class Connection:
             case events.TimerExpired(timer):
                 self.error = self.error or DeadlineExceeded(timer, getattr(self._timeouts, timer))
 
+    def _settle(self, event: Any) -> None:
+        """The user closes, and what is queued still goes out: responses make room in the operations window for it."""
+        if type(event) is Message and type(event.command) is Response:
+            self._take_response(event.command, event.context_id)
+
     def _peer_failed(self, event: events.PeerFailed) -> None:
         told = NetError.PDU_CONTENT_INVALID
-        if event.reason in (AbortReason.UNRECOGNISED_PDU, AbortReason.UNEXPECTED_PDU):
-            told = NetError.PDU_TYPE_INVALID
-        elif event.length:
+        if event.length:
             told = NetError.PDU_LENGTH_INVALID
+        elif event.source == AbortSource.USER or event.reason in (
+            AbortReason.UNRECOGNISED_PDU,
+            AbortReason.UNEXPECTED_PDU,
+        ):
+            told = NetError.PDU_TYPE_INVALID
         if self.error is None:
             self.error, self._told = RemoteProtocolError(event.detail), told
         self.call(self.net.on_receive, told, PduType.UNKNOWN, b"")
 
     def _release_after_collision(self) -> None:
         with self.lock:
-            if self._release_response_wanted and self.association.can(Event.RELEASE_RESPONSE):
-                self.association.respond_release(time.monotonic())
-                self._queue_output(PduType.RELEASE_RESPONSE)
+            if self._responding and self.association.state is State.COLLISION_ACCEPTOR_LOCAL:
+                self._put_release_response()
 
-    def _tell(self, pdu_type: PduType, encoded: bytes, callback: Callable[..., None], *arguments: Any) -> None:
-        self.call(self.net.on_receive, NetError.SUCCESS, pdu_type, encoded)
+    def _tell(self, encoded: bytes, callback: Callable[..., None], *arguments: Any) -> None:
+        self.call(self.net.on_receive, NetError.SUCCESS, PduType(encoded[0]), encoded)
         self.call(callback, *arguments)
 
     def _message(self, message: Message) -> None:
         command = message.command
-        if type(command) is Response and not self._response_expected(command):
+        if type(command) is Response and (wrong := self._take_response(command, message.context_id)):
             with self.lock:
-                what = messages.service(command.command)
-                self.association.fail(f"a {what} response to a request that was never made", time.monotonic())
+                self.association.fail(wrong, time.monotonic())
             self._dispatch(time.monotonic())
             return
+        if type(command) is not Response:
+            self._take_request(command)
         dataset = message.dataset
         if isinstance(dataset, OSError):
             self._give_up(dataset, AbortSource.USER)  # there is no data set to tell of, and none may be lost in silence
@@ -499,143 +590,179 @@ class Connection:
         net, pid = self.net, message.context_id
         self.call(net.on_receive, NetError.SUCCESS, PduType.DATA_TRANSFER, message.command_set)
         command_set = None
-        if net.watches_data or type(command) is Unusable:
+        if net._watches_data or type(command) is Unusable:
             command_set = commands.as_dataset(dimse_command.decode(message.command_set))
             self.call(net.on_receive_data, pid, command_set, dataset)
         if type(command) is Unusable:
             self.call(net.on_receive_unknown, pid, command_set, dataset)
         else:
-            self.call(net.deliver, pid, command, dataset)
+            self._deliver(pid, cast("Request | Response", command), cast("EncodedDataset | None", dataset))
 
-    def _response_expected(self, response: Response) -> bool:
-        """Whether a request of ours asked for it (N-25); its time limit ends, or begins anew if more are to come."""
+    def _deliver(self, pid: int, command: Request | Response, dataset: EncodedDataset | None) -> None:
+        callback, arguments = self.net._delivery(command, dataset)
+        self.call(callback, pid, command.message_id, *arguments)
+
+    def _take_request(self, command: Request | Unusable) -> None:
+        if command.command != CommandField.C_CANCEL:
+            self._unanswered.add(cast("int", command.message_id))
+        if command.command == CommandField.C_STORE:  # sub-operations of a C-GET: its response is not late
+            for operation in self._operations.values():
+                if operation.command == CommandField.C_GET and operation.due is not None:
+                    operation.due = self._response_due()
+
+    def _take_response(self, response: Response, context_id: int) -> str | None:
+        """Which request of ours it belongs to (N-25); its time limit ends, or begins anew if more are to come.
+
+        Returns what is wrong with it, or None.
+        """
+        what = messages.service(response.command)
         with self.lock:
-            if response.message_id not in self._outstanding:
-                return False
+            operation = self._operations.get(response.message_id)
+            if operation is None:
+                return f"a {what} response to a request that is not outstanding"
+            if (operation.context_id, operation.command) != (context_id, response.command):
+                asked = messages.service(operation.command)
+                return f"a {what} response in context {context_id} to a {asked} in context {operation.context_id}"
             if response.status.is_pending:
-                self._outstanding[response.message_id] = self._response_due()
+                operation.due = self._response_due()
             else:
-                del self._outstanding[response.message_id]
-        return True
+                del self._operations[response.message_id]
+        return None
 
     def _response_due(self) -> float | None:
         seconds = self._timeouts.response
         return None if seconds is None else time.monotonic() + seconds
 
+    # --- callbacks --------------------------------------------------------------------------------------------------
+
     def call(self, callback: Callable[..., None], *arguments: Any) -> None:
-        """Run a callback of the user's. What it raises is logged, ends the association and becomes its error."""
-        if self.closing and callback is not self.net.on_send:
-            return
+        """Run a callback of the user's, unless the connection is being closed.
+
+        What it raises is logged, ends the association and becomes its error.
+        """
+        if not self.closing:
+            self._call(callback, *arguments)
+
+    def _call(self, callback: Callable[..., None], *arguments: Any) -> None:
         try:
             callback(*arguments)
-        except Exception as error:
-            self._callback_failed(getattr(callback, "__name__", "a callback"), error)
+        except BaseException as error:  # the user's code: anything, SystemExit too
+            self.callback_failed(_name(callback), error)
 
-    def call_last(self, callback: Callable[..., None], *arguments: Any) -> None:
+    def _call_last(self, callback: Callable[..., None], *arguments: Any) -> None:
         """Run the last callback there is: of an error in it only the log can tell."""
         try:
             callback(*arguments)
-        except Exception:  # the user's code: anything
-            log.exception("%s: %s failed", self.name, getattr(callback, "__name__", "a callback"))
+        except BaseException:  # the user's code: anything
+            log.exception("%s: %s failed", self.name, _name(callback))
 
-    @property
-    def is_established(self) -> bool:
-        return self.association.state is State.ESTABLISHED
-
-    def _callback_failed(self, name: str, error: Exception) -> None:
+    def callback_failed(self, name: str, error: BaseException) -> None:
+        """What came out of the callback ``name``; to be called where it is handled."""
         log.exception("%s: %s failed; the association is aborted", self.name, name)
-        self._user_error = self._user_error or error
-        self._give_up(error, AbortSource.USER)
-        self.close(forced=False)
+        with self.lock:
+            self._user_error = self._user_error or error
+            self._give_up(error, AbortSource.USER)
+            self.close(forced=False)
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
     def _write(self, link: Transport) -> bool:
         """Write what can be written now. True if the socket took not all of it."""
-        while True:
-            if self._unsent:
-                if not self._write_batch(link):
-                    return bool(self._unsent)
+        while not self._lost:
+            item = self._outbox.current or self._begin_item()
+            if item is None:
+                return False
+            if item.unsent:
+                if not self._write_batch(link, item):
+                    return not self._lost
                 continue
-            if self._sending is None and not self._begin_item():
-                return False
-            try:
-                batch = next(cast("_Item", self._sending).batches, None)
-            except Exception as error:
-                self._sending = None
-                self._callback_failed("on_before_send_command_set", error)
-                return False
+            batch = None if item.cut else self._next_batch(item)
             if batch is None:
-                self._item_sent(NetError.SUCCESS)
+                self._item_ended()
             else:
-                self._unsent = cast("list[Buffer]", batch)
+                item.unsent = batch
                 seconds = self._timeouts.send
                 self._send_deadline = None if seconds is None else time.monotonic() + seconds
+        return False
 
-    def _write_batch(self, link: Transport) -> bool:
-        before = sum(map(len, self._unsent))
+    def _next_batch(self, item: Item) -> Batch | None:
         try:
-            self._unsent = list(link.send(self._unsent))
-        except OSError as error:
-            self._unsent = []
-            self._read(link)  # what the peer said before the connection broke tells more
-            if not self.association.close_wanted:
-                self._closed_by_peer(error)
-            return False
-        with self.lock:
-            self.queued -= before - sum(map(len, self._unsent))
-            self._room.notify_all()
-        if not self._unsent:
-            self._send_deadline = None
-        return not self._unsent
+            return next(item.batches, None)
+        except BaseException as error:  # of the user's code: only responses that are shown to it run any
+            item.cut = True
+            self.callback_failed("on_before_send_command_set", error)
+            return None
 
-    def _begin_item(self) -> bool:
-        """Take the next item whose turn it is: a request waits for room in the window, responses pass it."""
-        with self.lock:
-            for index, item in enumerate(self._queue):
-                if item.message_id is not None and not self._window_has_room():
-                    later = [other for other in self._queue if other.is_response]
-                    if not later:
-                        return False
-                    item = later[0]
-                    self._queue.remove(item)
-                else:
-                    del self._queue[index]
-                if item.message_id is not None:
-                    self._outstanding[item.message_id] = None
-                self._sending = item
-                return True
+    def _write_batch(self, link: Transport, item: Item) -> bool:
+        """True if all of it has gone."""
+        before = sum(map(len, item.unsent))
+        try:
+            item.unsent = list(link.send(item.unsent))
+        except OSError as error:
+            self._read(link)  # what the peer said before the connection broke tells more
+            if not (self._lost or self.association.close_wanted):
+                self._closed_by_peer(error)
+            self._lost = True
             return False
+        with self.lock:
+            self._outbox.went(before - sum(map(len, item.unsent)))
+        if not item.unsent:
+            self._send_deadline = None
+        return not item.unsent
+
+    def _begin_item(self) -> Item | None:
+        with self.lock:
+            item = self._outbox.begin(self._window_has_room())
+            if item is not None and item.operation is not None:
+                self._operations[item.operation.message_id] = item.operation
+            return item
 
     def _window_has_room(self) -> bool:
         invoked, performed = self.association.window
         size = invoked if self.association.requestor else performed
-        return not size or len(self._outstanding) < size
+        return not size or len(self._operations) < size
 
-    def _item_sent(self, error: NetError) -> None:
-        item, self._sending = cast("_Item", self._sending), None
+    def _item_ended(self) -> None:
         with self.lock:
-            if item.message_id is not None and item.message_id in self._outstanding:
-                self._outstanding[item.message_id] = self._response_due()
-        self._last_activity = time.monotonic()
-        self.call(self.net.on_send, error, item.pdu_type, item.length)
+            item = self._outbox.end()
+            if item.operation is not None:
+                item.operation.due = self._response_due()
+        self._progress()
+        gone = item.sent and not item.cut
+        error = NetError.SUCCESS if gone else net_error(self.error) or NetError.CLOSED
+        self._call(self.net.on_send, error, item.pdu_type, item.sent if gone else item.length)
 
     # --- ending -----------------------------------------------------------------------------------------------------
 
     def _linger(self, link: Transport) -> None:
         """Write what is queued, let the peer close first, for a while."""
-        if self.association.state is State.IDLE and self.association.close_wanted:
-            return
-        seconds = self._timeouts.closing
-        deadline = None if seconds is None else time.monotonic() + seconds
-        ended = False
-        while not (self.forced or self.association.close_wanted):
+        closed_at: float | None = None  # when we shall close at the latest
+        half_closed = False
+        while not (self._forced or self._lost or self.association.close_wanted):
             blocked = self._write(link)
-            if not blocked and not ended:
-                ended = True
-                link.half_close()
-            if not self._wait(link, deadline, write=blocked) or not self._skim(link):
+            if self._lost:
                 return
+            if self._outbox:
+                until = self._send_deadline if blocked else self._first_due()
+            elif not half_closed:
+                half_closed = True
+                link.half_close()
+                seconds = self._timeouts.closing
+                until = closed_at = None if seconds is None else time.monotonic() + seconds
+            else:
+                until = closed_at
+            readable = self._wait(link, until, write=blocked)
+            if until is not None and time.monotonic() >= until:
+                if self._outbox:
+                    timer = "send" if blocked else "response"
+                    self.error = self.error or DeadlineExceeded(timer, getattr(self._timeouts, timer))
+                return
+            if readable and not self._skim(link):
+                return
+
+    def _first_due(self) -> float | None:
+        """When the first response is due that makes room for what waits."""
+        return min((operation.due for operation in self._operations.values() if operation.due is not None), default=None)
 
     def _skim(self, link: Transport) -> bool:
         """Read what the peer still sends, for the end of the association in it. False when it has closed."""
@@ -645,40 +772,55 @@ class Connection:
             return False
         if data:
             with self.lock:
-                self.stream.receive_data(data, time.monotonic())
+                happened = self.stream.receive_data(data, time.monotonic())
+                for event in happened:
+                    self._settle(event)
         return data is None or bool(data)
 
     def _finish(self) -> None:
-        sock = self._sock
         with self.lock:
             self.closing = True
-            was_connected, self.connected, self.ready = self.connected, False, False
-            unsent = [item for item in (self._sending, *self._queue) if item is not None]
-            self._sending = None
-            self._drop_queue()
-            self.queued = 0
+            to_tell = self.connected or not self.association.requestor
+            self.connected = self.ready = False
+            unsent = self._outbox.clear()
             self.stream.discard()
-        if sock is not None:
-            sock.close()
-        self._wake.close()
-        self._waker.close()
+        self._close_sockets()
         told = self._told or net_error(self.error)
         for item in unsent:
-            self.call(self.net.on_send, told or NetError.CLOSED, item.pdu_type, item.length)
-        if was_connected:
-            self.net.connection_closed(self, self._user_error or told)
+            item.batches = iter(())  # a file that it held open is closed
+            self._call(self.net.on_send, told or NetError.CLOSED, item.pdu_type, item.length)
+        with self.lock:
+            self.ended = True
+            self._wake.close()
+            self._waker.close()
+        if to_tell:
+            if self.error is not None and self._user_error is None:
+                log.warning("%s: %s", self.name, self.error)
+            self.net._connection_closed(self, self._user_error or told)
+
+    def _close_sockets(self) -> None:
+        if self._sock is not None:
+            self._sock.close()
+
+    def call_last(self, callback: Callable[..., None], *arguments: Any) -> None:
+        self._call_last(callback, *arguments)
 
 
-def _proposal(request: ul_pdu.AssociateRq) -> DicomAssociate:
-    return DicomAssociate.from_request(request)
+def _name(callback: Callable[..., None]) -> str:
+    return getattr(callback, "__name__", "a callback")
+
+
+def _is_pending(command_set: dimse_command.CommandSet) -> bool:
+    status = command_set.get(dimse_command.STATUS)
+    return type(status) is int and Status(status).is_pending
 
 
 def _holding(
     held: contextlib.ExitStack,
-    batches: Iterator[list[bytes | memoryview]],
+    batches: Iterator[Batch],
     passed: Callable[[int], None] | None,
     command_length: int,
-) -> Iterator[list[bytes | memoryview]]:
+) -> Iterator[Batch]:
     """``batches``, with the data set held open until they have gone."""
     with held:
         gone = -command_length

@@ -132,8 +132,9 @@ _SHARED: Final = (
     _tls("--tls-no-verify", is_flag=True, help="Trust any certificate. Only to find out what is wrong."),
     _identity("--identity-username", metavar="NAME", help="A user name: --identity-username jdoe"),
     _identity(
-        "--identity-passcode", metavar="TEXT", envvar="DICOMNET_PASSCODE",
-        help="Its passcode. Others on this computer can see command lines; better set DICOMNET_PASSCODE.",
+        "--identity-passcode", metavar="TEXT",
+        help="Its passcode: --identity-passcode secret. Others on this computer can see command lines: better put it"
+        " into the environment as DICOMNET_PASSCODE.",
     ),
     _identity("--identity-kerberos", **_file, help="A Kerberos ticket: --identity-kerberos ticket.bin"),
     _identity("--identity-saml", **_file, help="A SAML assertion: --identity-saml assertion.xml"),

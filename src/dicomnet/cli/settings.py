@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ class Settings:
         from dicomnet.config import Identity
 
         name, passcode = self.identity_username, self.identity_passcode
+        if name is not None and passcode is None:
+            passcode = os.environ.get("DICOMNET_PASSCODE")
         files = {"kerberos": self.identity_kerberos, "saml": self.identity_saml, "jwt": self.identity_jwt}
         given = {kind: path for kind, path in files.items() if path is not None}
         if passcode is not None and name is None:

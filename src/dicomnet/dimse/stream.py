@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol, cast
 
-from dicomnet.config import Limits
+from dicomnet.config import IMPLEMENTATION_CLASS_UID, Limits
 from dicomnet.dimse import messages, templates
 from dicomnet.dimse.command import InvalidCommand
 from dicomnet.dimse.messages import Request, Response, Unusable
@@ -165,5 +165,10 @@ class MessageStream:
     def batches(
         self, context_id: int, command_set: bytes, data: memoryview | None
     ) -> Iterator[list[bytes | memoryview]]:
-        """A message as lists of buffers for ``association.send``, in order; each list is worth one system call."""
-        return batches(context_id, command_set, data, self.association.peer_max_length)
+        """A message as lists of buffers for ``association.send``, in order; each list is worth one system call.
+
+        Between two ends of this implementation even an odd length arrives as it was: both know what to make of it.
+        """
+        association = self.association
+        keep_odd = association.peer_implementation == IMPLEMENTATION_CLASS_UID
+        return batches(context_id, command_set, data, association.peer_max_length, keep_odd=keep_odd)

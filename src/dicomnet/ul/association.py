@@ -67,6 +67,7 @@ class Association:
         self.answer: pdu.AssociateAc | None = None
         self.contexts: dict[int, AcceptedContext] = {}
         self.peer_max_length = 0
+        self.peer_implementation: str | None = None
         self.window = (1, 1)
 
         # Bytes and events on their way.
@@ -303,7 +304,9 @@ class Association:
         request = cast("pdu.AssociateRq", self.request)
         self.answer = answer
         self.contexts = contexts
-        self.peer_max_length = (answer if self.requestor else request).user.max_length or 0
+        peer = (answer if self.requestor else request).user
+        self.peer_max_length = peer.max_length or 0
+        self.peer_implementation = peer.implementation_class_uid
         self.window = negotiation.window(request, answer)
 
     def _abort(self, source: int, reason: int) -> None:

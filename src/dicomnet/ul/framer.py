@@ -168,11 +168,13 @@ def fragment_length(peer_max_length: int) -> int:
 
 
 def batches(
-    context_id: int, command: bytes, data: memoryview | None, peer_max_length: int
+    context_id: int, command: bytes, data: memoryview | None, peer_max_length: int, *, keep_odd: bool = False
 ) -> Iterator[list[bytes | memoryview]]:
     """A message as P-DATA-TF PDUs: lists of buffers that go out one after the other, each list in one system call.
 
-    Command set and data set never share a PDU: that is legal, and there are receivers that do not read it.
+    Command set and data set never share a PDU: that is legal, and there are receivers that do not read it. A data set
+    of odd length, which only a defective file has, is padded with a NUL (PS3.8 E.1: fragments are even; PS3.5 A.5
+    ends a deflated one so), unless ``keep_odd``.
     """
     longest = fragment_length(peer_max_length)
     batch: list[bytes | memoryview] = []
@@ -186,10 +188,13 @@ def batches(
             piece = part[position:after]
             length = len(piece)
             last = _LAST if after >= total else 0
-            batch.append(_pack_both(PduType.P_DATA_TF, length + 6, length + 2, context_id, control | last))
+            pad = length & 1 and not keep_odd  # so it is the last one: the others are full, and full is even
+            batch.append(_pack_both(PduType.P_DATA_TF, length + pad + 6, length + pad + 2, context_id, control | last))
             batch.append(piece)
             size += length
             if last:
+                if pad:
+                    batch.append(b"\0")
                 break
             position = after
             if size >= _BATCH_BYTES or len(batch) >= 2 * _BATCH_FRAGMENTS:

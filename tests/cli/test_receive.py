@@ -1,0 +1,259 @@
+"""``dicomnet receive``: what is stored where, what is said, how it ends (PS3.4 Annex B)."""
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dicomnet
+from dicomnet.cli.inbox import Inbox
+from dicomnet.cli.output import Output
+from tests.cli.conftest import Credentials
+from tests.cli.programs import CT, EXPLICIT, HOST, Receive, dicomnet_command, instance, receiving
+from tests.cli.test_layout import HOSTILE
+
+BIG = 2 << 20  # bytes: above what is kept in memory
+
+
+def store(receive: Receive, *instances: dicomnet.EncodedDataset, **options: Any) -> list[dicomnet.Status]:
+    with dicomnet.associate(receive.peer, contexts=[CT], **options) as association:
+        return [association.c_store(one).status for one in instances]
+
+
+def test_instances_are_stored_byte_for_byte_and_told(tmp_path: Path) -> None:
+    sent = [instance(1), instance(2, PatientID="Müller/7"), instance(3, size=BIG)]
+    with receiving(tmp_path / "inbox", "--ae", "STORE") as receive:
+        assert receive.first_line.startswith(f"listening as STORE@{HOST}:")
+        assert store(receive, *sent) == [0, 0, 0]
+        told = [receive.line() for _ in sent]
+        code, printed, complained = receive.stop()
+    assert (code, complained) == (0, "ending; transfers under way may finish (again: at once)\n")
+    assert printed.splitlines()[-1].startswith("3 stored (2.1 MB), 0 failed; 1 association")
+    paths = [line.removeprefix("stored ") for line in told]
+    assert paths[0] == "P1/1.2.3/1.2.3.0/1.2.3.1.dcm"
+    assert sorted(paths) == receive.files()
+    for path, original in zip(paths, sent, strict=True):
+        assert bytes(dicomnet.EncodedDataset.from_file(receive.folder / path)) == bytes(original)
+    assert os.listdir(receive.folder / ".incoming") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_0(tmp_path: Path, number: int) -> None:
+    with receiving(tmp_path) as receive:
+        code, printed, _ = receive.stop(number)
+    assert code == 0
+    assert printed == "0 stored (0 bytes), 0 failed; 0 associations\n"
+
+
+def test_an_association_that_stands_does_not_keep_it(tmp_path: Path) -> None:
+    with receiving(tmp_path) as receive:
+        association = dicomnet.associate(receive.peer)
+        assert receive.stop()[0] == 0
+        with pytest.raises(dicomnet.DicomNetworkError):
+            association.c_echo()
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    with receiving(tmp_path, "--json", "-q") as receive:
+        listening = json.loads(receive.first_line)
+        assert listening["event"] == "listening"
+        store(receive, instance(), calling_ae="SENDER")
+        stored = json.loads(receive.line())
+        _, printed, _ = receive.stop()
+    assert stored == {
+        "event": "stored",
+        "path": "P1/1.2.3/1.2.3.0/1.2.3.1.dcm",
+        "size": len(instance()),
+        "sop_class_uid": CT,
+        "sop_instance_uid": "1.2.3.1",
+        "transfer_syntax": EXPLICIT,
+        "calling": "SENDER",
+    }
+    assert json.loads(printed) == {
+        "event": "summary", "stored": 1, "failed": 0, "bytes": len(instance()), "associations": 1,
+    }  # fmt: skip
+
+
+def test_an_instance_that_comes_again_replaces_the_first(tmp_path: Path) -> None:
+    with receiving(tmp_path, "-q") as receive:
+        store(receive, instance(size=10), instance(size=BIG), instance(size=20))
+        receive.stop()
+    (path,) = receive.files()
+    assert bytes(dicomnet.EncodedDataset.from_file(tmp_path / path)) == bytes(instance(size=20))
+
+
+def test_a_folder_that_goes_is_made_again(tmp_path: Path) -> None:
+    with receiving(tmp_path) as receive:
+        store(receive, instance(1))
+        receive.line()
+        os.rename(tmp_path / "P1", tmp_path / "elsewhere")
+        assert store(receive, instance(2), instance(3, size=BIG)) == [0, 0]
+        receive.stop()
+    assert len(receive.files()) == 3
+
+
+def test_what_cannot_be_stored_is_refused_and_told(tmp_path: Path) -> None:
+    """PS3.4 Table B.2-1: A7xx, so that the sender may try again."""
+    (tmp_path / "P1").write_text("in the way")
+    with receiving(tmp_path) as receive:
+        assert store(receive, instance(), instance(2, PatientID="P2"), instance(3, size=BIG)) == [0xA700, 0, 0xA700]
+        code, printed, complained = receive.stop()
+    assert code == 0
+    assert "1 stored" in printed
+    assert "2 failed" in printed
+    assert "failed P1/1.2.3/1.2.3.0/1.2.3.1.dcm: " in complained
+    assert "Traceback" not in complained
+
+
+def test_a_reader_that_goes_away_does_not_stop_it(tmp_path: Path) -> None:
+    with receiving(tmp_path) as receive:
+        assert receive.process.stdout is not None
+        receive.process.stdout.close()
+        assert store(receive, instance(1), instance(2)) == [0, 0]
+        receive.process.terminate()
+        assert receive.process.wait(60) == 0
+        assert receive.process.stderr is not None
+        assert "rror" not in receive.process.stderr.read()
+    assert len(receive.files()) == 2
+
+
+def test_more_associations_than_allowed_are_told_to_come_later(tmp_path: Path) -> None:
+    """PS3.8 Table 9-21: rejected-transient, local limit exceeded."""
+    with receiving(tmp_path, "--max-associations", 1) as receive, dicomnet.associate(receive.peer):
+        with pytest.raises(dicomnet.AssociationRejected) as caught:
+            dicomnet.associate(receive.peer)
+        assert (caught.value.result, caught.value.source, caught.value.reason) == (2, 3, 2)
+
+
+def test_many_associations_of_one_peer_if_they_are_allowed(tmp_path: Path) -> None:
+    with receiving(tmp_path, "--max-associations", 80) as receive:
+        associations = [dicomnet.associate(receive.peer) for _ in range(80)]
+        for association in associations:
+            association.release()
+
+
+def test_callers_can_be_limited(tmp_path: Path) -> None:
+    with receiving(tmp_path, "--calling", "CT1", "--calling", "CT2") as receive:
+        assert dicomnet_command("echo", receive.peer, "--calling", "CT2").returncode == 0
+        assert dicomnet_command("echo", receive.peer, "--calling", "CT3").returncode == 3
+
+
+def test_an_identity_can_be_asked_for(tmp_path: Path) -> None:
+    """PS3.7 D.3.3.7"""
+    with receiving(tmp_path, "--identity-username", "jdoe", "--identity-passcode", "right") as receive:
+        dicomnet.associate(receive.peer, identity=dicomnet.Identity.passcode("jdoe", "right")).release()
+        for identity in (None, dicomnet.Identity.passcode("jdoe", "wrong"), dicomnet.Identity.username("jdoe")):
+            with pytest.raises(dicomnet.AssociationRejected):
+                dicomnet.associate(receive.peer, identity=identity)
+
+
+def test_tls_on_both_sides(tmp_path: Path, credentials: Credentials) -> None:
+    """PS3.15 B"""
+    ours = ["--tls-ca", credentials.certificate, "--tls-cert", credentials.certificate, "--tls-key", credentials.key]
+    with receiving(tmp_path, *ours) as receive:
+        assert dicomnet_command("echo", receive.peer, *ours).returncode == 0
+        assert dicomnet_command("echo", receive.peer, *ours[:2]).returncode in (3, 4), "without a certificate"
+
+
+def test_where_it_cannot_listen_it_says_so_and_ends_with_2(tmp_path: Path) -> None:
+    with receiving(tmp_path) as receive:
+        done = dicomnet_command("receive", tmp_path, "--port", receive.port)
+    assert done.returncode == 2
+    assert "--port" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_where_it_cannot_store_it_says_so_and_ends_with_2(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = dicomnet_command("receive", tmp_path / "file" / "inbox", "--port", 0)
+    assert done.returncode == 2
+    assert "choose another FOLDER" in done.stderr
+
+
+def test_all_addresses(tmp_path: Path) -> None:
+    with receiving(tmp_path, "--host", "*") as receive:
+        assert receive.first_line.startswith("listening as DICOMNET@*:")
+        dicomnet.associate(receive.peer).release()
+
+
+# --- the spool folder -----------------------------------------------------------------------------------------------
+
+
+def test_what_a_crash_left_goes_and_what_another_run_writes_stays(tmp_path: Path) -> None:
+    spool = tmp_path / ".incoming"
+    spool.mkdir()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    stale = spool / f".receiving-{ended.pid}-0-00000000"
+    old = spool / f".receiving-{os.getppid()}-0-00000000"
+    running = spool / f".receiving-{os.getppid()}-1-00000000"
+    other = spool / "notes.txt"
+    for path in (stale, old, running, other):
+        path.touch()
+    os.utime(old, (time.time() - 100_000,) * 2)
+    Inbox(str(tmp_path), Output(json=False, quiet=True))
+    assert sorted(os.listdir(spool)) == sorted((running.name, other.name))
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+values = st.sampled_from(HOSTILE) | st.text(st.characters(exclude_categories=["Cs"]), max_size=70)
+
+
+@pytest.fixture(scope="module")
+def inbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dicomnet.Association]]:
+    folder = tmp_path_factory.mktemp("outer") / "inbox"
+    inbox = Inbox(str(folder), Output(json=False, quiet=True))
+    ae = dicomnet.AE("STORE", contexts=[CT])
+    ae.on_c_store(inbox.keep)
+    with dicomnet.serve(ae, HOST, 0) as server:
+        with dicomnet.associate(f"STORE@{HOST}:{server.port}", contexts=[(CT, [EXPLICIT])]) as association:
+            yield folder, association
+
+
+@given(values, values, values)
+@settings(max_examples=60)
+def test_hostile_values_stay_in_the_folder(
+    inbox: tuple[Path, dicomnet.Association], patient: str, study: str, series: str
+) -> None:
+    folder, association = inbox
+    before = {path for path in folder.parent.rglob("*") if path.is_file()}
+    uid = f"1.2.{len(before) + 1}"
+    sent = raw_instance(patient, study, series, uid)
+    assert association.c_store(sent).status == 0
+    (path,) = {path for path in folder.parent.rglob("*") if path.is_file()} - before
+    assert path.is_relative_to(folder)
+    assert len(path.relative_to(folder).parts) == 4
+    assert path.name == f"{uid}.dcm"
+    assert path.resolve() == path
+    assert bytes(dicomnet.EncodedDataset.from_file(path)) == bytes(sent)
+
+
+def raw_instance(patient: str, study: str, series: str, uid: str) -> dicomnet.EncodedDataset:
+    """An instance with exactly these values; pydicom would not write all of them."""
+
+    def element(tag: int, vr: bytes, value: str) -> bytes:
+        data = value.encode("utf-8", "surrogatepass")[:60_000]
+        data += b" " * (len(data) % 2)
+        return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(data)) + data
+
+    data = b"".join(
+        (
+            element(0x00080016, b"UI", CT + "\0"),
+            element(0x00080018, b"UI", uid + "\0" * (len(uid) % 2)),
+            element(0x00100020, b"LO", patient),
+            element(0x0020000D, b"UI", study),
+            element(0x0020000E, b"UI", series),
+        )
+    )
+    return dicomnet.EncodedDataset(data, EXPLICIT, CT, uid)
