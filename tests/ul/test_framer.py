@@ -233,8 +233,13 @@ EDGES = [8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 100, 101, 128 * 1024 - 1, 128 * 1
 def sent_as(context_id: int, command: bytes, data: bytes | None, peer_max_length: int) -> list[bytes]:
     """A message's PDUs."""
     view = None if data is None else memoryview(data)
-    buffers = [buffer for batch in batches(context_id, command, view, peer_max_length) for buffer in batch]
-    return [bytes(head) + bytes(piece) for head, piece in zip(buffers[::2], buffers[1::2], strict=True)]
+    stream = b"".join(b"".join(batch) for batch in batches(context_id, command, view, peer_max_length))
+    pdus = []
+    while stream:
+        after = 6 + int.from_bytes(stream[2:6], "big")
+        pdus.append(stream[:after])
+        stream = stream[after:]
+    return pdus
 
 
 @given(
