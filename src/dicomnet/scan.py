@@ -36,8 +36,8 @@ _DELIMITERS: Final = 0xFFFE  # group of items and delimitation items (PS3.5 7.5)
 _ITEM: Final = 0xE000
 _SHORT_VRS: Final = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _LONG_VRS: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_READERS: Final = {  # by byte order: a header with a 32-bit length, a 32-bit and a 16-bit length
-    order: tuple(struct.Struct(order + fields).unpack_from for fields in ("HHI", "I", "H")) for order in "<>"
+_READERS: Final = {  # by byte order: a header in explicit VR, one in implicit VR, and a 32-bit length
+    order: tuple(struct.Struct(order + fields).unpack_from for fields in ("HH2sH", "HHI", "I")) for order in "<>"
 }
 
 
@@ -72,24 +72,26 @@ def text_values(
 
 def _walk(head: bytes, tags: Collection[int], explicit: bool, order: str, whole: bool) -> dict[int, str] | None:
     """Sequences and items of undefined length are not left as a unit but entered; ``depth`` tells how far we are in."""
-    header, u32, u16 = _READERS[order]
+    explicit_header, implicit_header, u32 = _READERS[order]
     found: dict[int, str] = {}
     last, position, end, depth = max(tags), 0, len(head), 0
     while position + 8 <= end:
-        group, element, length = header(head, position)
-        tag = group << 16 | element
-        position += 8
-        if explicit and group != _DELIMITERS:
-            vr = head[position - 4 : position - 2]
-            if vr in _SHORT_VRS:
-                length = u16(head, position - 2)[0]
-            elif vr in _LONG_VRS and position + 4 <= end:
+        if explicit:
+            group, element, vr, length = explicit_header(head, position)
+            position += 8
+            if group == _DELIMITERS:  # without a VR
+                length = u32(head, position - 4)[0]
+            elif vr not in _SHORT_VRS:
+                if vr not in _LONG_VRS or position + 4 > end:
+                    return None
                 length = u32(head, position)[0]
                 position += 4
                 if vr == b"UN" and length == _UNDEFINED:  # its items are in implicit VR (PS3.5 6.2.2)
                     return None
-            else:
-                return None
+        else:
+            group, element, length = implicit_header(head, position)
+            position += 8
+        tag = group << 16 | element
         if not depth:
             if tag > last:
                 return found

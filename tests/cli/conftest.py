@@ -7,6 +7,7 @@ import datetime
 import ipaddress
 import json
 import logging
+import queue
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -61,12 +62,16 @@ class Scp:
     port: int = 0
     received: list[dicomnet.EncodedDataset] = field(default_factory=list)
     associations: list[Any] = field(default_factory=list)
-    closed: list[Any] = field(default_factory=list)
+    closed: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
     answer: Callable[[Any], Any] = field(default=lambda request: dicomnet.Status.SUCCESS)
 
     @property
     def peer(self) -> str:
         return f"SCP@{HOST}:{self.port}"
+
+    def ended(self) -> Any:
+        """The next association that has ended; the server may know a moment after the requestor."""
+        return self.closed.get(timeout=30)
 
     def handle(self, request: Any) -> Any:
         status = self.answer(request)
@@ -87,7 +92,7 @@ def serve() -> Iterator[Callable[..., Scp]]:
             ae.on_c_store(scp.handle)
             ae.on_c_echo(scp.handle)
             ae.on_association(scp.associations.append)
-            ae.on_close(scp.closed.append)
+            ae.on_close(scp.closed.put)
             scp.port = stack.enter_context(dicomnet.serve(ae, HOST, port, tls=tls)).port
             return scp
 

@@ -216,9 +216,11 @@ def inbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dico
     inbox = Inbox(str(folder), Output(json=False, quiet=True))
     ae = dicomnet.AE("STORE", contexts=[CT])
     ae.on_c_store(inbox.keep)
-    with dicomnet.serve(ae, HOST, 0) as server:
-        with dicomnet.associate(f"STORE@{HOST}:{server.port}", contexts=[(CT, [EXPLICIT])]) as association:
-            yield folder, association
+    with (
+        dicomnet.serve(ae, HOST, 0) as server,
+        dicomnet.associate(f"STORE@{HOST}:{server.port}", contexts=[(CT, [EXPLICIT])]) as association,
+    ):
+        yield folder, association
 
 
 @given(values, values, values)

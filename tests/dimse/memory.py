@@ -110,7 +110,7 @@ class Loop:
 
     def settle(self) -> None:
         """All that happens without time passing."""
-        while any([self._step(task) for task in self.tasks]) or any([side.moves() for side in self.sides]):
+        while any(self._step(task) for task in self.tasks) or any(side.moves() for side in self.sides):
             pass
 
     def _step(self, task: Task) -> bool:
@@ -167,7 +167,9 @@ class Side:
         loop.sides.append(self)
 
     def _open_sink(self, command: object, context: AcceptedContext) -> Spool:
-        uids = (command.sop_class_uid, command.sop_instance_uid) if isinstance(command, Request | Response) else ("", "")
+        uids = (
+            (command.sop_class_uid, command.sop_instance_uid) if isinstance(command, Request | Response) else ("", "")
+        )
         return Spool(context.transfer_syntax, *uids, ("SENDER", "RECEIVER"), self.limits, self._folder)
 
     # --- Io ---------------------------------------------------------------------------------------------------------

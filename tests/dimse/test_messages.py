@@ -29,6 +29,37 @@ def test_templates_agree_with_the_general_code(message):
     assert templates.decode(encoded) in (None, message)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        Request(CommandField.C_ECHO, 7, "1.2", has_dataset=True),
+        Request(CommandField.C_ECHO, 7, "1.2", "3.4"),
+        Request(CommandField.C_STORE, 7, "1.2", "3.4", has_dataset=True),
+        Request(CommandField.C_STORE, 7, "1.2", "3.4", move_originator_message_id=1),
+        Request(CommandField.C_STORE, 7, "1.2", "3.4", priority=0x10000),
+        Request(CommandField.N_SET, 7, "1.2", "3.4"),
+        Response(0, command=CommandField.C_STORE, sop_class_uid="1.2", sop_instance_uid="3.4"),
+        Response(0xC123, command=CommandField.C_STORE, sop_class_uid="1.2"),
+        Response(0xC123, command=CommandField.C_STORE, sop_class_uid="1.2", error_id=3),
+        Response(0, command=CommandField.C_ECHO, sop_class_uid="1.2", has_dataset=True),
+        Response(0, command=CommandField.C_ECHO),
+    ],
+)
+def test_templates_agree_in_the_cases_that_are_nearly_usual(message):
+    """As above, and with each byte that can be changed changed."""
+    written = templates.encode(message)
+    if written is None:
+        return
+    assert written == messages.encode(message)
+    for at in range(len(written)):
+        for value in (0, 1, 2, 0x30, 0x80, 0xFF):
+            changed = written[:at] + bytes((value,)) + written[at + 1 :]
+            read = templates.decode(changed)
+            assert read is None or read == messages.decode(changed)
+            read = templates.decode(changed[:at])
+            assert read is None or read == messages.decode(changed[:at])
+
+
 # One request of each service, complete.
 REQUESTS = [
     Request(CommandField.C_STORE, 7, "1.2", "3.4", move_originator_ae="AE", move_originator_message_id=1),

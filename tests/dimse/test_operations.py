@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from dicomnet.config import Limits, Timeouts
 from dicomnet.dimse import messages
-from dicomnet.dimse.messages import CommandField, Request, Response
-from dicomnet.dimse.operations import VERIFICATION
+from dicomnet.dimse.messages import CommandField, Response
 from dicomnet.dimse.status import Status
 from dicomnet.errors import (
     AssociationAborted,
@@ -17,9 +16,7 @@ from dicomnet.errors import (
     DeadlineExceeded,
     LocalProtocolError,
     NoAcceptedContext,
-    Reject,
     RemoteProtocolError,
-    StatusError,
     TransportError,
 )
 from dicomnet.ul import pdu
@@ -27,7 +24,6 @@ from tests.dimse.memory import (
     CT,
     CT_CONTEXT,
     ECHO_CONTEXT,
-    PLANNING,
     PLANNING_CONTEXT,
     PROVIDER_ABORT,
     Asking,
@@ -37,11 +33,9 @@ from tests.dimse.memory import (
     Side,
     association_request,
     ct,
-    describe,
     echo_request,
     message,
     new_ae,
-    p_data,
     responses,
     store_request,
 )
@@ -51,7 +45,7 @@ RELEASE_RQ, RELEASE_RP = pdu.ReleaseRq(), pdu.ReleaseRp()
 
 
 def keeping(statuses=(Status.SUCCESS,)):
-    """An AE that keeps what it gets, and the list where; answers come from ``statuses``, the last one again and again."""
+    """An AE that keeps what it gets, and the list where. It answers ``statuses``, then its last one for ever."""
     ae, kept = new_ae(), []
 
     @ae.on_c_store
@@ -266,7 +260,7 @@ def test_without_an_accepted_context_nothing_is_sent():
     answer = new_ae().answer(association_request())
     refused = tuple(dataclasses.replace(context, result=3) for context in answer.contexts)
     scu = Asking(answer=dataclasses.replace(answer, contexts=refused))
-    with pytest.raises(NoAcceptedContext, match="1.2.840.10008.1.1"):
+    with pytest.raises(NoAcceptedContext, match="for SOP class"):
         scu.start(scu.conversation.echo()).result()
     scu.start(scu.conversation.abort())
     with pytest.raises(AssociationAborted, match="by this side"):
@@ -614,8 +608,33 @@ def test_a_release_while_a_response_is_due_is_a_protocol_error():
 
 
 def test_the_acceptor_may_release():
-    """PS3.8 7.2 in the other direction: confirmed while nothing is outstanding."""
+    """AR-2, AR-4: confirmed as soon as somebody looks, if nothing is outstanding."""
     scu = Asking()
+    watching = scu.start(scu.side.until(lambda: scu.conversation.over, None))
     scu.side.says(RELEASE_RQ)
-    with pytest.raises(LocalProtocolError, match="released"):
-        scu.loop.run(scu.conversation._await_release_for_test())
+    assert watching.result()
+    assert scu.side.hears() == [RELEASE_RP]
+    with pytest.raises(LocalProtocolError, match="has been released"):
+        scu.start(scu.conversation.echo()).result()
+
+
+def test_abort():
+    """AA-1: 0/0; whoever waits is told that it was this side."""
+    scu = Asking()
+    waiting = scu.start(scu.conversation.echo())
+    scu.side.hears()
+    scu.start(scu.conversation.abort()).result()
+    assert scu.side.hears() == [pdu.Abort(0, 0)]
+    with pytest.raises(AssociationAborted, match=r"by the service user \(0/0\); by this side"):
+        waiting.result()
+    scu.start(scu.conversation.abort()).result()
+    assert scu.side.hears() == []
+
+
+def test_abort_says_what_it_is_told_to_say():
+    """PS3.8 9.3.8."""
+    scu = Asking()
+    scu.start(scu.conversation.abort(2, 1)).result()
+    assert scu.side.hears() == [pdu.Abort(2, 1)]
+    with pytest.raises(AssociationAborted, match="unrecognised PDU"):
+        scu.start(scu.conversation.release()).result()

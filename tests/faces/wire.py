@@ -95,6 +95,7 @@ class Wire:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = sock
         self.address = "{}:{}".format(*sock.getsockname()[:2])
+        self.may_end = threading.Event()  # for a script that keeps its connection until the test has seen enough
 
     @classmethod
     def to(cls, port: int, host: str = "127.0.0.1") -> Self:
@@ -146,6 +147,13 @@ class Wire:
             return None
         return pdu.decode(head + self.reads(int.from_bytes(head[2:], "big")))
 
+    def hears_raw(self) -> bytes:
+        """All bytes to the end, whatever they are."""
+        data = b""
+        while more := self.reads(1):
+            data += more
+        return data
+
     def reads(self, count: int) -> bytes:
         """``count`` bytes, or nothing at the end."""
         data = b""
@@ -193,7 +201,7 @@ class Scripted:
         self.port: int = self._listener.getsockname()[1]
         self.peer = f"SCP@127.0.0.1:{self.port}"
         self.error: BaseException | None = None
-        self.may_end = threading.Event()  # for scripts that keep their connection until the test has seen enough
+        self.may_end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="script", daemon=True)
         self._thread.start()
 
@@ -202,6 +210,7 @@ class Scripted:
             while True:
                 sock, _address = self._listener.accept()
                 with Wire(sock) as wire:
+                    wire.may_end = self.may_end
                     try:
                         self._script(wire)
                     except ConnectionError:

@@ -60,7 +60,6 @@ class DicomAssociate:
         self.common_extended: list[CommonExtendedNegotiation] = []
         self.unknown_user_items: list[tuple[int, bytes]] = []
         self._contexts: dict[int, _Context] = {}
-        self._titles = b""  # bytes 11-74 of the request, which the answer repeats
 
     def default(self) -> None:
         """Fill in the constants: version, application context, this implementation and its maximum length."""
@@ -215,7 +214,6 @@ class DicomAssociate:
         self.user_identity_response = user.identity_response
         self.common_extended = list(user.common_extended)
         self.unknown_user_items = list(user.unknown)
-        self._titles = associate.titles
 
     def _fill_negotiations(self, user: UserInformation) -> None:
         roles = {role.sop_class_uid: (role.scu, role.scp) for role in user.roles}
@@ -224,7 +222,8 @@ class DicomAssociate:
             context.role = roles.get(context.abstract)
             context.extended = extended.get(context.abstract)
 
-    def _user_information(self) -> UserInformation:
+    def _user_information(self, *, request: bool) -> UserInformation:
+        """An identity and common extended negotiation belong to a request, the response to an identity to an answer."""
         roles = {context.abstract: context.role for context in self._contexts.values() if context.role is not None}
         extended = {
             context.abstract: context.extended for context in self._contexts.values() if context.extended is not None
@@ -236,9 +235,9 @@ class DicomAssociate:
             async_ops=self.asynchronous_operations,
             roles=tuple(RoleSelection(uid, *role) for uid, role in roles.items()),
             extended=tuple(ExtendedNegotiation(uid, data) for uid, data in extended.items()),
-            common_extended=tuple(self.common_extended),
-            identity=self.user_identity,
-            identity_response=self.user_identity_response,
+            common_extended=tuple(self.common_extended) if request else (),
+            identity=self.user_identity if request else None,
+            identity_response=None if request else self.user_identity_response,
             unknown=tuple(self.unknown_user_items),
         )
 
@@ -256,10 +255,9 @@ class DicomAssociate:
             self.called,
             self.calling,
             contexts,
-            self._user_information(),
+            self._user_information(request=True),
             self.application_context,
             self.version,
-            titles=self._titles,
         )
 
     def to_accept(self, request: AssociateRq) -> AssociateAc:
@@ -277,7 +275,7 @@ class DicomAssociate:
             request.called_ae,
             request.calling_ae,
             tuple(contexts),
-            self._user_information(),
+            self._user_information(request=False),
             self.application_context,
             self.version,
             titles=request.titles,

@@ -11,51 +11,42 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from dicomnet import transport
 from dicomnet.callbacks import commands
 from dicomnet.callbacks.associate import DicomAssociate
 from dicomnet.callbacks.enums import NetError, PduType, net_error
-from dicomnet.callbacks.outbox import Batch, Item, Operation, Outbox
-from dicomnet.dataset import EncodedDataset, Spool
+from dicomnet.callbacks.outbox import Batch, Item
+from dicomnet.callbacks.session import Session
+from dicomnet.dataset import EncodedDataset
 from dicomnet.dimse import command as dimse_command
-from dicomnet.dimse import messages
-from dicomnet.dimse.messages import CommandField, Request, Response, Unusable
-from dicomnet.dimse.status import Status
-from dicomnet.dimse.stream import Message, MessageStream
+from dicomnet.dimse.messages import Request, Response, Unusable
+from dicomnet.dimse.stream import Message
 from dicomnet.errors import (
     AbortReason,
     AbortSource,
     AssociationAborted,
     DeadlineExceeded,
-    LocalProtocolError,
-    QueueFull,
     RemoteProtocolError,
     TransportError,
 )
 from dicomnet.transport import TlsTransport, Transport
 from dicomnet.ul import events
 from dicomnet.ul import pdu as ul_pdu
-from dicomnet.ul.association import Association
-from dicomnet.ul.framer import fragment_length
 from dicomnet.ul.fsm import Event, State
-from dicomnet.ul.negotiation import AcceptedContext
 
 if TYPE_CHECKING:
     from dicomnet.callbacks.net import DicomNet
 
 log = logging.getLogger("dicomnet")
 
-_DATA_STATES: Final = (State.ESTABLISHED, State.AWAITING_LOCAL_RELEASE)  # those in which data may be sent (DT-1, AR-7)
 _READS: Final = 8  # reads in a row before it is looked whether something is to be written
 _PROGRESS: Final = 64 * 1024  # bytes of a message within the idle limit: 9 kbit/s at its default. Less is no transfer
-_HEADERS: Final = 12  # bytes of a P-DATA-TF with one fragment before its data
-_RELEASE_LENGTH: Final = 10  # bytes of an A-RELEASE PDU
 
 
-class Connection:
+class Connection(Session):
     """One connection of ``net``. ``open_socket``: makes the socket (SCU), or None if ``sock`` has one (SCP).
 
     ``after``: the thread of the object's connection before this one, whose callbacks must have returned.
@@ -70,36 +61,23 @@ class Connection:
         peer_host: str = "",
         after: threading.Thread | None = None,
     ) -> None:
-        self.net = net
+        super().__init__(net, requestor=open_socket is not None)
         self._sock = sock
         self._open_socket = open_socket
         self._peer_host = peer_host
         self._after = after
-        self._timeouts = net.timeouts
-        self._limits = net.limits
         self._tls = net._tls_context(server_side=open_socket is None)
-        self.association = Association(requestor=open_socket is not None, timeouts=net.timeouts, limits=net.limits)
-        self.stream = MessageStream(self.association, self._open_sink, net.limits)
-        self.negotiated: DicomAssociate | None = None
 
         # How far it has come.
         self.connected = False
         self.ready = False  # an association may be requested: connected and, with TLS, secure
-        self.closing = False  # the user wants it closed
         self.ended = False  # nothing of it is left but to tell ``on_close``
         self._forced = False
         self._lost = False  # the transport connection is of no more use
-        self._releasing = False  # an A-RELEASE-RQ is queued
-        self._responding = False  # an A-RELEASE-RP is queued, or will be: in state 10 it must wait (AR-10)
         self.error: BaseException | None = None
         self._user_error: BaseException | None = None  # that came out of a callback
         self._told: NetError | None = None  # what on_close says of ``error``, where that says less
 
-        # ``lock`` guards the association, the outbox and the flags above.
-        self.lock = threading.RLock()
-        self._outbox = Outbox(self.lock, net.limits.queue)
-        self._operations: dict[int, Operation] = {}  # requests of ours that have gone, by message ID
-        self._unanswered: set[int] = set()  # message IDs of requests of the peer
         self._send_deadline: float | None = None
         self._last_progress = 0.0
         self._received = 0  # bytes since then
@@ -115,39 +93,9 @@ class Connection:
         try:
             self.thread.start()
         except RuntimeError:
-            self.closing = self.ended = True
-            self._close_sockets()
+            self.closing = True
+            self._finish_sockets()
             raise
-
-    def _open_sink(self, command: object, context: AcceptedContext) -> Spool:
-        uids = (
-            (command.sop_class_uid, command.sop_instance_uid) if isinstance(command, Request | Response) else ("", "")
-        )
-        request = cast("ul_pdu.AssociateRq", self.association.request)
-        titles = (request.calling_ae, request.called_ae)
-        if self.association.requestor:
-            titles = titles[::-1]
-        return Spool(context.transfer_syntax, *uids, titles, self._limits, self.net.spool_folder)
-
-    @property
-    def name(self) -> str:
-        """For log lines: what it is, and the other side."""
-        request = self.association.request
-        title = "" if request is None else ascii(self._other_title(request))[1:-1] + "@"
-        return f"{type(self.net).__name__} {title}{self.net.peer_address}:{self.net.peer_port}"
-
-    def _other_title(self, request: ul_pdu.AssociateRq) -> str:
-        return request.called_ae if self.association.requestor else request.calling_ae
-
-    @property
-    def queued(self) -> int:
-        return self._outbox.queued
-
-    @property
-    def is_established(self) -> bool:
-        return self.association.state is State.ESTABLISHED and not self._releasing
-
-    # --- what other threads do --------------------------------------------------------------------------------------
 
     def notify(self) -> None:
         """Make the thread look at the queue and the flags."""
@@ -163,151 +111,6 @@ class Connection:
             self._forced = self._forced or forced
             self._outbox.wake()
         self.notify()
-
-    def control(self, pdu_type: PduType, call: str, event: Event, perform: Callable[[float], None]) -> None:
-        """An association service: ``perform`` now, its PDU goes out in its turn."""
-        with self.lock:
-            self._require(call, self.association.can(event))
-            perform(time.monotonic())
-            self._progress()
-            self._queue_output(pdu_type)
-        self.notify()
-
-    def _queue_output(self, pdu_type: PduType) -> None:
-        buffers = self.association.data_to_send()
-        if buffers:
-            self._outbox.put(Item(pdu_type, sum(map(len, buffers)), iter([cast("Batch", buffers)])))
-
-    def abort(self, source: int, reason: int) -> None:
-        """What still waits is dropped: an abort does not stand in line (PS3.8 7.3)."""
-        with self.lock:
-            self._require("send_abort", self.association.can(Event.ABORT_REQUEST))
-            self._abort(source, reason)
-        self.notify()
-
-    def _abort(self, source: int, reason: int) -> None:
-        self.association.abort(time.monotonic(), source, reason)
-        self._outbox.drop()
-        self._queue_output(PduType.ABORT)
-
-    def request_release(self) -> None:
-        """Its turn comes after all that is queued; only then does its time limit begin."""
-        with self.lock:
-            self._require("send_release_request", self.association.can(Event.RELEASE_REQUEST) and not self._releasing)
-            self._releasing = True
-            self._put_later(PduType.RELEASE_REQUEST, Event.RELEASE_REQUEST, self.association.release)
-        self.notify()
-
-    def respond_release(self) -> None:
-        """In a collision the acceptor's response must wait for the requestor's (AR-10)."""
-        with self.lock:
-            waits = self.association.state is State.COLLISION_ACCEPTOR_PDU
-            possible = (waits or self.association.can(Event.RELEASE_RESPONSE)) and not self._responding
-            self._require("send_release_response", possible)
-            self._responding = True
-            if not waits:
-                self._put_release_response()
-        self.notify()
-
-    def _put_release_response(self) -> None:
-        self._put_later(PduType.RELEASE_RESPONSE, Event.RELEASE_RESPONSE, self.association.respond_release)
-
-    def _put_later(self, pdu_type: PduType, event: Event, perform: Callable[[float], None]) -> None:
-        self._outbox.put(Item(pdu_type, _RELEASE_LENGTH, self._performed(event, perform)))
-
-    def _performed(self, event: Event, perform: Callable[[float], None]) -> Iterator[Batch]:
-        """An association service performed when its turn comes, if it is still possible."""
-        with self.lock:
-            if not self.association.can(event):
-                return
-            perform(time.monotonic())
-            buffers = self.association.data_to_send()
-        yield cast("Batch", buffers)
-
-    def _require(self, call: str, possible: bool) -> None:
-        if self.closing:
-            raise LocalProtocolError(f"{call} is not possible: the connection is closed or being closed")
-        if not possible:
-            state = self.association.state
-            release = ", a release is under way" if self._releasing or self._responding else ""
-            raise LocalProtocolError(f"{call} is not possible in state {state.value} ({state.name}{release})")
-
-    def _require_data(self, call: str) -> None:
-        under_way = self._releasing or self._responding
-        self._require(call, self.association.state in _DATA_STATES and not under_way)
-
-    def context(self, call: str, presentation_id: int) -> AcceptedContext:
-        with self.lock:
-            self._require_data(call)
-            context = self.association.contexts.get(presentation_id)
-        if context is None:
-            raise LocalProtocolError(f"{call}: presentation context {presentation_id} was not accepted")
-        return context
-
-    def send(
-        self, call: str, presentation_id: int, command_set: dimse_command.CommandSet, dataset: EncodedDataset | None
-    ) -> None:
-        """Queue a message. Raises LocalProtocolError, QueueFull, DeadlineExceeded, and OSError for the data set's file."""
-        try:
-            encoded = dimse_command.encode(command_set)
-        except (ValueError, TypeError) as error:
-            raise LocalProtocolError(f"{call}: {error}") from error
-        field = cast("int", command_set[dimse_command.COMMAND_FIELD])
-        is_response = bool(field & messages.RESPONSE)
-        operation, cancels = None, None
-        if field == CommandField.C_CANCEL:
-            cancels = cast("int", command_set.get(dimse_command.MESSAGE_ID_BEING_RESPONDED_TO))
-        elif not is_response:
-            operation = Operation(cast("int", command_set.get(dimse_command.MESSAGE_ID)), presentation_id, field)
-        with contextlib.ExitStack() as held:
-            view = None if dataset is None else held.enter_context(dataset.view())
-            data, passed = (None, None) if view is None else (view.data, view.passed)
-            if is_response and self.net._watches_command_sets:
-                parts = self._edited(presentation_id, command_set, data)
-            else:
-                parts = self.stream.batches(presentation_id, encoded, data)
-            length = self._wire_length(len(encoded)) + (0 if data is None else self._wire_length(len(data)))
-            batches = _holding(held.pop_all(), parts, passed, len(encoded))
-            item = Item(PduType.DATA_TRANSFER, length, batches, operation, is_response, cancels)
-        self._put(call, item, command_set)
-
-    def _put(self, call: str, item: Item, command_set: dimse_command.CommandSet) -> None:
-        with self.lock:
-            self._wait_for_room(call)
-            self._require_data(call)
-            operation = item.operation
-            if operation is not None and (
-                operation.message_id in self._operations or self._outbox.has_request(operation.message_id)
-            ):
-                raise LocalProtocolError(f"{call}: message ID {operation.message_id} is in use (PS3.7 9.1.1.1.1)")
-            if item.is_response and not _is_pending(command_set):
-                self._unanswered.discard(cast("int", command_set.get(dimse_command.MESSAGE_ID_BEING_RESPONDED_TO)))
-            self._outbox.put(item)
-        self.notify()
-
-    def _wire_length(self, length: int) -> int:
-        """What ``length`` bytes of a command or data set take with the headers of their PDUs."""
-        return length + _HEADERS * max(1, -(-length // fragment_length(self.association.peer_max_length)))
-
-    def _edited(
-        self, presentation_id: int, command_set: dimse_command.CommandSet, data: memoryview | None
-    ) -> Iterator[Batch]:
-        """A response, encoded when its turn comes, on this connection's thread, after the user has had a look."""
-        editable = commands.as_dataset(command_set)
-        self.net.on_before_send_command_set(editable)
-        edited = {**command_set, **commands.as_command_set(editable)}
-        edited[dimse_command.DATA_SET_TYPE] = command_set[dimse_command.DATA_SET_TYPE]
-        yield from self.stream.batches(presentation_id, dimse_command.encode(edited), data)
-
-    def _wait_for_room(self, call: str) -> None:
-        outbox = self._outbox
-        if not outbox.is_full:
-            return
-        if threading.current_thread() is self.thread:
-            raise QueueFull(f"{call}: {outbox.queued} bytes wait to be sent, {outbox.most} may")
-        seconds = self._timeouts.send
-        if not outbox.wait_for_room(seconds, lambda: self.closing):
-            raise DeadlineExceeded("send", seconds)
 
     # --- the thread -------------------------------------------------------------------------------------------------
 
@@ -357,7 +160,7 @@ class Connection:
         with self.lock:
             self.error, self.closing, self.ended = error, True, True
         self.net.last_error = error
-        self._call_last(self.net.on_connect, net_error(error))
+        self.call_last(self.net.on_connect, net_error(error))
 
     def _secure(self, sock: socket.socket) -> Transport | None:
         """The TLS handshake. The user who closes meanwhile wakes it."""
@@ -507,11 +310,9 @@ class Connection:
 
     def _queue_abort(self) -> None:
         """What the core itself has to say is an A-ABORT or A-ASSOCIATE-RJ; nothing that waits goes before it."""
-        buffers = self.association.data_to_send()
-        if buffers:
+        if self.association.has_output:
             self._outbox.drop()
-            pdu_type = PduType(buffers[0][0])
-            self._outbox.put(Item(pdu_type, sum(map(len, buffers)), iter([cast("Batch", buffers)])))
+            self._queue_output()
 
     def _happened(self, event: Any) -> None:
         """Tell the user. Callbacks stop once the connection is being closed."""
@@ -582,7 +383,7 @@ class Connection:
             self._dispatch(time.monotonic())
             return
         if type(command) is not Response:
-            self._take_request(command)
+            self._take_request(cast("Request | Unusable", command))
         dataset = message.dataset
         if isinstance(dataset, OSError):
             self._give_up(dataset, AbortSource.USER)  # there is no data set to tell of, and none may be lost in silence
@@ -602,37 +403,6 @@ class Connection:
         callback, arguments = self.net._delivery(command, dataset)
         self.call(callback, pid, command.message_id, *arguments)
 
-    def _take_request(self, command: Request | Unusable) -> None:
-        if command.command != CommandField.C_CANCEL:
-            self._unanswered.add(cast("int", command.message_id))
-        if command.command == CommandField.C_STORE:  # sub-operations of a C-GET: its response is not late
-            for operation in self._operations.values():
-                if operation.command == CommandField.C_GET and operation.due is not None:
-                    operation.due = self._response_due()
-
-    def _take_response(self, response: Response, context_id: int) -> str | None:
-        """Which request of ours it belongs to (N-25); its time limit ends, or begins anew if more are to come.
-
-        Returns what is wrong with it, or None.
-        """
-        what = messages.service(response.command)
-        with self.lock:
-            operation = self._operations.get(response.message_id)
-            if operation is None:
-                return f"a {what} response to a request that is not outstanding"
-            if (operation.context_id, operation.command) != (context_id, response.command):
-                asked = messages.service(operation.command)
-                return f"a {what} response in context {context_id} to a {asked} in context {operation.context_id}"
-            if response.status.is_pending:
-                operation.due = self._response_due()
-            else:
-                del self._operations[response.message_id]
-        return None
-
-    def _response_due(self) -> float | None:
-        seconds = self._timeouts.response
-        return None if seconds is None else time.monotonic() + seconds
-
     # --- callbacks --------------------------------------------------------------------------------------------------
 
     def call(self, callback: Callable[..., None], *arguments: Any) -> None:
@@ -649,7 +419,7 @@ class Connection:
         except BaseException as error:  # the user's code: anything, SystemExit too
             self.callback_failed(_name(callback), error)
 
-    def _call_last(self, callback: Callable[..., None], *arguments: Any) -> None:
+    def call_last(self, callback: Callable[..., None], *arguments: Any) -> None:
         """Run the last callback there is: of an error in it only the log can tell."""
         try:
             callback(*arguments)
@@ -717,11 +487,6 @@ class Connection:
                 self._operations[item.operation.message_id] = item.operation
             return item
 
-    def _window_has_room(self) -> bool:
-        invoked, performed = self.association.window
-        size = invoked if self.association.requestor else performed
-        return not size or len(self._operations) < size
-
     def _item_ended(self) -> None:
         with self.lock:
             item = self._outbox.end()
@@ -738,9 +503,9 @@ class Connection:
         """Write what is queued, let the peer close first, for a while."""
         closed_at: float | None = None  # when we shall close at the latest
         half_closed = False
-        while not (self._forced or self._lost or self.association.close_wanted):
+        while not self._is_cut():
             blocked = self._write(link)
-            if self._lost:
+            if self._is_cut():
                 return
             if self._outbox:
                 until = self._send_deadline if blocked else self._first_due()
@@ -760,9 +525,15 @@ class Connection:
             if readable and not self._skim(link):
                 return
 
+    def _is_cut(self) -> bool:
+        """Nothing more can be said, or may be."""
+        return self._forced or self._lost or self.association.close_wanted
+
     def _first_due(self) -> float | None:
         """When the first response is due that makes room for what waits."""
-        return min((operation.due for operation in self._operations.values() if operation.due is not None), default=None)
+        return min(
+            (operation.due for operation in self._operations.values() if operation.due is not None), default=None
+        )
 
     def _skim(self, link: Transport) -> bool:
         """Read what the peer still sends, for the end of the association in it. False when it has closed."""
@@ -784,48 +555,25 @@ class Connection:
             self.connected = self.ready = False
             unsent = self._outbox.clear()
             self.stream.discard()
-        self._close_sockets()
+        if self._sock is not None:
+            self._sock.close()
         told = self._told or net_error(self.error)
         for item in unsent:
             item.batches = iter(())  # a file that it held open is closed
             self._call(self.net.on_send, told or NetError.CLOSED, item.pdu_type, item.length)
-        with self.lock:
-            self.ended = True
-            self._wake.close()
-            self._waker.close()
+        self._finish_sockets()
         if to_tell:
             if self.error is not None and self._user_error is None:
                 log.warning("%s: %s", self.name, self.error)
             self.net._connection_closed(self, self._user_error or told)
 
-    def _close_sockets(self) -> None:
-        if self._sock is not None:
-            self._sock.close()
-
-    def call_last(self, callback: Callable[..., None], *arguments: Any) -> None:
-        self._call_last(callback, *arguments)
+    def _finish_sockets(self) -> None:
+        with self.lock:
+            self.ended = True
+            for sock in (self._sock, self._wake, self._waker):
+                if sock is not None:
+                    sock.close()
 
 
 def _name(callback: Callable[..., None]) -> str:
     return getattr(callback, "__name__", "a callback")
-
-
-def _is_pending(command_set: dimse_command.CommandSet) -> bool:
-    status = command_set.get(dimse_command.STATUS)
-    return type(status) is int and Status(status).is_pending
-
-
-def _holding(
-    held: contextlib.ExitStack,
-    batches: Iterator[Batch],
-    passed: Callable[[int], None] | None,
-    command_length: int,
-) -> Iterator[Batch]:
-    """``batches``, with the data set held open until they have gone."""
-    with held:
-        gone = -command_length
-        for batch in batches:
-            yield batch
-            if passed is not None:
-                gone += sum(map(len, batch[1::2]))
-                passed(max(gone, 0))

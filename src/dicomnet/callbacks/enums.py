@@ -46,6 +46,29 @@ class Security(IntEnum):
     TLS = 2
 
 
+class RejectReasonUser(IntEnum):
+    """Reason of an A-ASSOCIATE-RJ whose source is the service user (PS3.8 Table 9-21)."""
+
+    NO_REASON = 1
+    APPLICATION_CONTEXT = 2
+    CALLING_AE = 3
+    CALLED_AE = 7
+
+
+class RejectReasonAcse(IntEnum):
+    """Reason of an A-ASSOCIATE-RJ whose source is the service provider, ACSE (PS3.8 Table 9-21)."""
+
+    NO_REASON = 1
+    PROTOCOL_VERSION = 2
+
+
+class RejectReasonPresentation(IntEnum):
+    """Reason of an A-ASSOCIATE-RJ whose source is the service provider, presentation (PS3.8 Table 9-21)."""
+
+    TEMPORARY_CONGESTION = 1
+    LOCAL_LIMIT = 2
+
+
 class NetError(IntEnum):
     """What a callback is told. ``SUCCESS`` is 0 and false, so that ``if error:`` reads well."""
 
@@ -81,6 +104,8 @@ _BY_ERRNO = {
     errno.EHOSTUNREACH: NetError.UNREACHABLE,
     errno.ENETUNREACH: NetError.UNREACHABLE,
     errno.EADDRNOTAVAIL: NetError.UNREACHABLE,
+    errno.ETIMEDOUT: NetError.UNREACHABLE,  # the system's own patience
+    errno.ECONNABORTED: NetError.RESET,
 }
 
 
@@ -90,7 +115,7 @@ def net_error(error: BaseException | None) -> NetError:
         case None | AssociationRejected():
             return NetError.SUCCESS  # on_receive_associate_reject has told it
         case DeadlineExceeded(timer=timer):
-            return NetError[f"TIMEOUT_{timer.upper()}"]
+            return NetError.__members__.get(f"TIMEOUT_{timer.upper()}", NetError.NETWORK)
         case AssociationAborted():
             return NetError.ABORTED
         case RemoteProtocolError():
@@ -101,7 +126,7 @@ def net_error(error: BaseException | None) -> NetError:
             return net_error(cause)
         case ssl.SSLError():
             return NetError.TLS
-        case socket.gaierror():
+        case socket.gaierror() | UnicodeError():  # a name that cannot be one (RFC 5890)
             return NetError.HOST_NOT_FOUND
         case OSError(errno=int() as number):
             return _BY_ERRNO.get(number, NetError.NETWORK)

@@ -130,8 +130,7 @@ class Conversation:
             case events.TransportClosed():
                 self.end(TransportError("the peer closed the connection without releasing the association"))
             case events.TimerExpired(timer):
-                if timer != "closing":  # the peer did not close: then we do
-                    self.end(DeadlineExceeded(timer, getattr(self.association.timeouts, timer)))
+                self.end(DeadlineExceeded(timer, getattr(self.association.timeouts, timer)))
             case events.ReleaseRequested(collision):
                 self._release_requested(collision)
             case events.ReleaseConfirmed():
@@ -214,6 +213,8 @@ class Conversation:
             self.over = True
             self.error = error
             self.stream.discard()
+            for message_id in tuple(self._abandoned):
+                self._finish(message_id)
 
     def busy(self, now: float) -> bool:
         """A message is under way, or was a moment ago, so that more may follow."""
@@ -363,8 +364,8 @@ class Conversation:
 
     def _finish(self, message_id: int) -> None:
         self._abandoned.discard(message_id)
-        if self._exchanges.pop(message_id, None) is not None:
-            self.io.leave()
+        del self._exchanges[message_id]
+        self.io.leave()
 
     async def _send(self, context_id: int, command_set: bytes, view: View | None) -> None:
         """Send a message, whole; what keeps it from being whole ends the association."""
