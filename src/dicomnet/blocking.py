@@ -15,7 +15,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
@@ -54,41 +54,30 @@ _ACCEPT_PAUSE: Final = 0.1  # seconds until accepting is tried again after the s
 _HOPELESS: Final = 2  # times Limits.pending: from there on a connection is not even refused, only closed
 
 
-def run(operation: Coroutine[Any, Any, Result]) -> Result:
-    """Drive an operation to its end; its ``Io`` blocks, so that one step is all there is."""
-    try:
-        operation.send(None)
-    except StopIteration as stop:
-        result: Result = stop.value
-        return result
-    operation.close()
-    raise RuntimeError("an operation waited for something that this face does not supply")
+def _finished(result: Awaitable[Any]) -> Any:
+    """The result of an async handler, which gets an event loop of its own."""
+    import asyncio  # costs 30 ms to import; few use async handlers here
 
+    async def finish() -> Any:
+        return await result
 
-class _Aside:
-    """``with`` this, the turn is free for other threads."""
-
-    def __init__(self, turn: threading.Condition) -> None:
-        self._turn = turn
-
-    def __enter__(self) -> None:
-        self._turn.release()
-
-    def __exit__(self, *_exception: object) -> None:
-        self._turn.acquire()
+    return asyncio.run(finish())
 
 
 class _Sending:
     """Held while a message goes out; while it is waited for, the turn is free for other threads."""
 
-    def __init__(self, aside: _Aside) -> None:
-        self._aside = aside
+    def __init__(self, turn: threading.Lock) -> None:
+        self._turn = turn
         self._lock = threading.Lock()
 
     def __enter__(self) -> None:
         if not self._lock.acquire(blocking=False):
-            with self._aside:
+            self._turn.release()
+            try:
                 self._lock.acquire()
+            finally:
+                self._turn.acquire()
 
     def __exit__(self, *_exception: object) -> None:
         self._lock.release()
@@ -116,11 +105,11 @@ class _Connection:
         self.stopping = False
         self._limits = limits
         self._spool_folder = spool_folder
-        self._turn = threading.Condition(threading.Lock())
-        self._aside = _Aside(self._turn)
+        self._turn = threading.Lock()
+        self._led = threading.Condition(self._turn)  # somebody has read, and goes
         self._leading = False
         self._followers = 0
-        self._sending = _Sending(self._aside)
+        self._sending = _Sending(self._turn)
         self._flush_lock = threading.Lock()
         self._window: Any = threading.Lock()  # of one operation, until another size is negotiated
         self._finished = False
@@ -135,18 +124,33 @@ class _Connection:
         return Spool(context.transfer_syntax, *sop, titles, self._limits, self._spool_folder)
 
     def run(self, operation: Coroutine[Any, Any, Result]) -> Result:
-        """An operation of the conversation, from its beginning to its end."""
+        """An operation of the conversation, from its beginning to its end.
+
+        One step is all there is: what it waits for blocks, and returns when it is done.
+        """
         with self._turn:
-            return run(operation)
+            try:
+                operation.send(None)
+            except StopIteration as stop:
+                result: Result = stop.value
+                return result
+        operation.close()
+        raise RuntimeError("an operation waited for something that this face does not supply")
 
     # --- Io ---------------------------------------------------------------------------------------------------------
 
     now = staticmethod(time.monotonic)
 
+    def try_enter(self) -> bool:
+        entered: bool = self._window.acquire(blocking=False)
+        return entered
+
     async def enter(self) -> None:
-        if not self._window.acquire(blocking=False):
-            with self._aside:
-                self._window.acquire()
+        self._turn.release()
+        try:
+            self._window.acquire()
+        finally:
+            self._turn.acquire()
 
     def leave(self) -> None:
         self._window.release()
@@ -160,23 +164,22 @@ class _Connection:
         return self._sending
 
     async def flush(self) -> None:
-        with self._aside:
+        self._turn.release()
+        try:
             self._flush()
+        finally:
+            self._turn.acquire()
 
     async def until(self, ready: Callable[[], object], deadline: float | None) -> bool:
         return self._until(ready, deadline)
 
     async def call(self, handler: Callable[..., Any], argument: Any) -> Any:
-        with self._aside:
+        self._turn.release()
+        try:
             result = handler(argument)
-            if inspect.isawaitable(result):
-                import asyncio  # costs 30 ms to import; few use async handlers here
-
-                async def finish() -> Any:
-                    return await result
-
-                return asyncio.run(finish())
-            return result
+            return _finished(result) if inspect.isawaitable(result) else result
+        finally:
+            self._turn.acquire()
 
     def report(self, text: str, error: BaseException | None = None) -> None:
         log.warning("%s: %s", self.name, text, exc_info=error)
@@ -185,7 +188,7 @@ class _Connection:
 
     def _flush(self) -> None:
         """Write what there is. A connection that breaks ends the conversation; that is not raised from here."""
-        if not self._flush_lock.acquire(timeout=self._patience):
+        if not (self._flush_lock.acquire(blocking=False) or self._flush_lock.acquire(timeout=self._patience)):
             # Another thread writes to a peer that does not read, and an A-ABORT cannot overtake what is half-written.
             with self._turn:
                 self.conversation.receive_eof(time.monotonic())
@@ -221,6 +224,8 @@ class _Connection:
                     return None
                 if left := self.transport.send(buffers):
                     self._write_rest(left)
+                if not self.association.has_output:
+                    return None
         except OSError as error:
             return error
 
@@ -249,36 +254,45 @@ class _Connection:
         """As ``Io.until``: with the turn, which is put aside while this waits."""
         turn = self._turn
         while not ready():
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return False
             if self._leading:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
                 self._followers += 1
                 try:
-                    turn.wait(left)
+                    self._led.wait(left)
                 finally:
                     self._followers -= 1
                 continue
             self._leading = True
+            turn.release()
             try:
-                with self._aside:
-                    self._read(deadline)
+                in_time = self._read(deadline)
             finally:
+                turn.acquire()
                 self._leading = False
                 if self._followers:
-                    turn.notify_all()
+                    self._led.notify_all()
+            if not in_time and not ready():
+                return False
         return True
 
-    def _read(self, deadline: float | None) -> None:
-        """Wait for bytes, ``deadline`` or a time limit of the association; hand over what came."""
+    def _read(self, deadline: float | None) -> bool:
+        """Wait for bytes, ``deadline`` or a time limit of the association; hand over what came.
+
+        False if the deadline has passed.
+        """
+        until, now = deadline, time.monotonic()
         limit = self.association.deadline
-        if limit is not None and (deadline is None or limit < deadline):
-            deadline = limit
+        if limit is not None and (until is None or limit < until):
+            until = limit
+        if deadline is not None and now >= deadline:
+            return False
         conversation = self.conversation
         failure: OSError | None = None
         data: memoryview | None = None
         try:
-            if self.transport.wait_readable(None if deadline is None else deadline - time.monotonic()):
+            if self.transport.wait_readable(None if until is None else until - now):
                 data = self.transport.receive()
         except OSError as error:
             failure, data = error, memoryview(b"")
@@ -290,9 +304,9 @@ class _Connection:
                 conversation.handle_timer(now)
             else:
                 conversation.receive_eof(now, failure)
-            output = self.association.has_output
-        if output:
+        if self.association.has_output:
             self._flush()
+        return True
 
     # --- ending -----------------------------------------------------------------------------------------------------
 

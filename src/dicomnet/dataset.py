@@ -361,7 +361,9 @@ def _open_unusual(path: Path, total: int) -> EncodedDataset:
     except Exception as error:  # as in decode
         raise InvalidDataset(f"this is not a DICOM file: {error}") from error
     if not any(uids) and not dataset.file_meta:
-        raise InvalidDataset("this is not a DICOM file: it has no file meta information and no SOP class or instance UID")
+        raise InvalidDataset(
+            "this is not a DICOM file: it has no file meta information and no SOP class or instance UID"
+        )
     return EncodedDataset._in_file(path, offset, total - offset, syntax, *uids)
 
 

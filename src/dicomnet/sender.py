@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from dicomnet.blocking import DEFAULT_CALLING_AE, Association, associate
 from dicomnet.config import MAX_PDU_LENGTH, Identity, Limits, Peer, Timeouts, check_ae_title
-from dicomnet.dataset import UNCOMPRESSED, Path, load_file
+from dicomnet.dataset import UNCOMPRESSED, EncodedDataset, Path, load_file
 from dicomnet.errors import (
     AssociationAborted,
     AssociationRejected,
@@ -33,7 +33,7 @@ from dicomnet.errors import (
     TransportError,
 )
 from dicomnet.files import Found, check_instance, dataset_in, find_files
-from dicomnet.ul.negotiation import DEFAULT_TRANSFER_SYNTAXES, MAX_CONTEXTS
+from dicomnet.ul.negotiation import DEFAULT_TRANSFER_SYNTAXES, MAX_CONTEXTS, AcceptedContext
 
 if TYPE_CHECKING:
     from dicomnet.dimse.messages import Response
@@ -54,7 +54,8 @@ class Outcome:
     """How it ended for one file: a ``status`` that the peer answered, or an ``error``; the other one is None.
 
     ``path``: as it was given, or as it was found in a folder that was given. ``attempts``: how often it was sent or
-    tried to be; ``size``: of its data set, in bytes. ``associated``: an association stood at the last attempt.
+    tried to be; ``size``: of its data set, in bytes. ``comment``: the Error Comment (0000,0902) that came with the
+    status, or empty. ``associated``: an association stood at the last attempt.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class Outcome:
     error: Exception | None = None
     attempts: int = 0
     size: int = 0
+    comment: str = ""
     associated: bool = False
 
     @property
@@ -161,7 +163,6 @@ class _Sender:
         self._stop = stop
         self._association: Association | None = None
         self._pairs: dict[Pair, None] = {}  # what the association proposes, or the next one will
-        self._failures = 0  # since the peer last took a file
         self._unreached = 0  # associations that did not come about, since the last one that did
         self._due = 0.0  # not before then anything is tried again
         self._hopeless: DicomNetworkError | None = None  # why no further association is tried
@@ -213,41 +214,44 @@ class _Sender:
             response = self._store(association, file)
         except _OVER as error:
             self._association = None
-            self._failed(str(error))
+            self._back_off(str(error), file.attempts)
             return self._ended(file, error=error, final=False)
         except LocalProtocolError as error:  # the peer released by itself, for example
             self._abort()
             return self._ended(file, error=error)
         except (NoAcceptedContext, InvalidDataset, OSError) as error:
             return self._ended(file, error=error)
-        status = response.status
-        if status & 0xFF00 == 0xA700:  # refused: out of resources (PS3.4 Table B.2-1)
-            self._failed(f"status {status}")
-            return self._ended(file, status, final=False)
-        self._failures = 0
-        return self._ended(file, status)
+        refused = response.status & 0xFF00 == 0xA700  # out of resources (PS3.4 Table B.2-1)
+        if refused:
+            self._back_off(f"status {response.status}", file.attempts)
+        return self._ended(file, response, final=not refused)
 
     def _ended(
-        self, file: _File, status: Status | None = None, error: Exception | None = None, *, final: bool = True
+        self, file: _File, response: Response | None = None, error: Exception | None = None, *, final: bool = True
     ) -> Outcome | None:
         if not final and file.attempts < self._attempts:
             return None
-        return Outcome(file.path, status, error, file.attempts, file.size, associated=True)
+        status, comment = (response.status, response.error_comment or "") if response is not None else (None, "")
+        return Outcome(file.path, status, error, file.attempts, file.size, comment, associated=True)
 
     def _store(self, association: Association, file: _File) -> Response:
         dataset = load_file(file.path)
-        as_it_is = (dataset.sop_class_uid, dataset.transfer_syntax)
-        if not any((context.abstract_syntax, context.transfer_syntax) == as_it_is for context in association.accepted):
-            why_not = ""
-            if self._transcode == "never":
-                why_not = "the file may not be transcoded"
-            elif dataset.transfer_syntax not in UNCOMPRESSED:
-                why_not = "decompressing is not supported yet"
-            if why_not:
-                raise NoAcceptedContext(
-                    f"the peer does not accept SOP class {as_it_is[0]} in transfer syntax {as_it_is[1]}; {why_not}"
-                )
+        taken = {context.transfer_syntax for context in association.accepted if _is_for(context, dataset)}
+        if dataset.transfer_syntax not in taken:
+            self._check_transcoding(dataset, taken)
         return association.c_store(dataset)
+
+    def _check_transcoding(self, dataset: EncodedDataset, taken: set[str]) -> None:
+        """Raises NoAcceptedContext if it may not or cannot be written in one of the transfer syntaxes ``taken``."""
+        if self._transcode == "never":
+            why = f"in {_named(dataset.transfer_syntax)}, and the file may not be transcoded"
+        elif not taken:
+            why = f"in {_named(dataset.transfer_syntax)}, nor uncompressed"
+        elif dataset.transfer_syntax not in UNCOMPRESSED:
+            why = f"in {_named(dataset.transfer_syntax)}, and decompressing is not supported yet"
+        else:
+            return
+        raise NoAcceptedContext(f"the peer does not accept {_named(dataset.sop_class_uid)} {why}")
 
     # --- associations -----------------------------------------------------------------------------------------------
 
@@ -276,11 +280,11 @@ class _Sender:
             if self._unreached >= self._attempts or _is_final(error):
                 self._hopeless = error
             else:
-                self._failed(str(error))
+                self._back_off(str(error), self._unreached)
 
-    def _failed(self, why: str) -> None:
-        self._failures += 1
-        seconds = self._backoff * 2.0 ** min(self._failures - 1, 16) * random.uniform(0.5, 1.5)
+    def _back_off(self, why: str, times: int) -> None:
+        """Nothing is tried for a while: the longer, the more often (``times``) it was in vain."""
+        seconds = self._backoff * 2.0 ** min(times - 1, 16) * random.uniform(0.5, 1.5)
         seconds = min(seconds, _LONGEST_WAIT)
         self._due = time.monotonic() + seconds
         log.warning("%s: %s; going on in %.1f s", self._name, why, seconds)
@@ -338,6 +342,16 @@ def _contexts(pairs: Iterable[Pair], *, lossless: bool) -> _Contexts:
             (sop_class, DEFAULT_TRANSFER_SYNTAXES) for sop_class in dict.fromkeys(sop_class for sop_class, _ in pairs)
         ]
     return contexts[:MAX_CONTEXTS]
+
+
+def _is_for(context: AcceptedContext, dataset: EncodedDataset) -> bool:
+    return context.abstract_syntax == dataset.sop_class_uid
+
+
+def _named(uid: str) -> str:
+    from pydicom._uid_dict import UID_dictionary
+
+    return f"{UID_dictionary[uid][0]} ({uid})" if uid in UID_dictionary else uid
 
 
 def _is_final(error: DicomNetworkError) -> bool:

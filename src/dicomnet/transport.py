@@ -70,7 +70,7 @@ class Transport:
         return False
 
     def wait_readable(self, seconds: float | None) -> bool:
-        return self.pending or self._readable.wait(seconds)
+        return self._readable.wait(seconds)
 
     def receive(self) -> memoryview | None:
         """What has arrived (empty: the end), valid until the next call; None if nothing has. Raises OSError."""
@@ -80,8 +80,10 @@ class Transport:
             return None
         if _QUICKACK is not None and count:
             # Linux falls back to delayed acknowledgements by itself, so this is asked for again after each read.
-            with contextlib.suppress(OSError):
+            try:
                 self.socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+            except OSError:  # closed meanwhile: the next read will tell
+                return self._received(count)
         return self._received(count)
 
     def _received(self, count: int) -> memoryview:
@@ -102,9 +104,8 @@ class Transport:
     def send(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         """Write what goes without waiting; returns what is left, in order. Raises OSError."""
         while buffers:
-            some = buffers[:_MOST_BUFFERS] if len(buffers) > _MOST_BUFFERS else buffers
             try:
-                sent = self._write(some)
+                sent = self._write(buffers if len(buffers) <= _MOST_BUFFERS else buffers[:_MOST_BUFFERS])
             except BlockingIOError:
                 return buffers
             if sent == sum(map(len, buffers)):
@@ -112,10 +113,15 @@ class Transport:
             buffers = _after(buffers, sent)
         return ()
 
-    def _write(self, buffers: Sequence[Buffer]) -> int:
-        if hasattr(self.socket, "sendmsg"):
+    if hasattr(socket.socket, "sendmsg"):
+
+        def _write(self, buffers: Sequence[Buffer]) -> int:
             return self.socket.sendmsg(buffers)
-        return self.socket.send(b"".join(buffers))
+
+    else:  # Windows
+
+        def _write(self, buffers: Sequence[Buffer]) -> int:
+            return self.socket.send(b"".join(buffers))
 
     # --- ending -----------------------------------------------------------------------------------------------------
 
@@ -153,10 +159,13 @@ class TlsTransport(Transport):
         self.tls = sock
         self._lock = threading.Lock()
 
-    def wait_readable(self, seconds: float | None) -> bool:
+    @property
+    def pending(self) -> bool:
         with self._lock:
-            pending = self.tls.pending()
-        return pending > 0 or super().wait_readable(seconds)
+            return self.tls.pending() > 0
+
+    def wait_readable(self, seconds: float | None) -> bool:
+        return self.pending or super().wait_readable(seconds)
 
     def receive(self) -> memoryview | None:
         try:

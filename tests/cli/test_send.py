@@ -79,6 +79,23 @@ def test_nothing_there_is_3(command: Command, tmp_path: Path, free_port: int) ->
     assert len(done.err.splitlines()) == 1
 
 
+def test_what_keeps_all_from_being_sent_is_told_once(command: Command, tmp_path: Path, free_port: int) -> None:
+    for number in range(3):
+        file(tmp_path, number)
+    done = command("send", f"SCP@{HOST}:{free_port}", tmp_path, "--attempts", 1)
+    assert done.err.startswith(f"failed {tmp_path / '0.dcm'} and the rest: ")
+    assert len(done.err.splitlines()) == 1
+    assert "3 failed" in done.out
+
+
+def test_the_comment_of_the_peer_is_told(command: Command, serve: Serve, tmp_path: Path) -> None:
+    """PS3.7 Table C: Error Comment (0000,0902)"""
+    scp = serve()
+    scp.answer = lambda request: dicomnet.Response(0xC123, error_comment="no such\x1b[2J patient")
+    done = command("send", scp.peer, file(tmp_path))
+    assert "status 0xC123: no such\\x1b[2J patient" in done.err
+
+
 def test_a_rejection_is_3(command: Command, serve: Serve, tmp_path: Path) -> None:
     done = command("send", serve(accept_calling=["OTHER"]).peer, file(tmp_path))
     assert done.code == 3

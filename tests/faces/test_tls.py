@@ -57,9 +57,10 @@ def issue(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Issued]:
     return issue
 
 
-def _certificate(name: str, key: Any, issuer: str, issuer_key: Any, *, is_authority: bool) -> x509.Certificate:
+def _certificate(
+    name: str, key: Any, issuer_key: Any, *, is_authority: bool, names: list[x509.GeneralName]
+) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))

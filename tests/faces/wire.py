@@ -71,6 +71,16 @@ def store_rsp(message_id: int = 1, status: int = 0) -> bytes:
     return message(3, Response(status, command=CommandField.C_STORE, message_id=message_id))
 
 
+def pdus(data: bytes) -> list[bytes]:
+    """The PDUs in ``data``, each whole."""
+    found = []
+    while data:
+        end = 6 + int.from_bytes(data[2:6], "big")
+        found.append(data[:end])
+        data = data[end:]
+    return found
+
+
 def p_data(*pdvs: bytes) -> bytes:
     return header(4, b"".join(pdvs))
 

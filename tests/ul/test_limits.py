@@ -259,6 +259,32 @@ def test_half_a_pdu_at_the_end_has_no_time_of_its_own() -> None:
     it.waits(2.0).tells(TimerExpired("closing")).closes()
 
 
+@pytest.mark.parametrize(
+    ("begin", "act", "seconds"),
+    [
+        (acceptor, Dialogue.opens, 30.0),
+        (lambda: requestor().associates(), Dialogue.opens, 30.0),
+        (connected, lambda it: it.receives(b"GET / HTTP/1.1"), 2.0),
+        (lambda: connected().receives(RQ), Dialogue.rejects, 2.0),
+        (lambda: established("acceptor"), lambda it: it.receives(b"\4"), 60.0),
+        (lambda: established("acceptor"), Dialogue.releases, 10.0),
+        (lambda: established("acceptor"), Dialogue.aborts, 2.0),
+        (lambda: established("acceptor"), lambda it: it.association.fail("wrong", it.now), 2.0),
+        (lambda: established("acceptor").receives(RELEASE_RQ), Dialogue.responds_to_release, 2.0),
+        (lambda: established("requestor").releases(), lambda it: it.receives(RELEASE_RQ), 10.0),
+    ],
+    ids=["ARTIM", "associate", "bad", "reject", "pdu", "release", "abort", "fail", "respond", "collision"],
+)
+def test_a_limit_counts_from_what_begins_it(
+    begin: Callable[[], Dialogue], act: Callable[[Dialogue], object], seconds: float
+) -> None:
+    """The core's verbs: time is an argument; there is no other clock."""
+    it = begin()
+    it.now += 7.0
+    act(it)
+    assert it.association.deadline == it.now + seconds
+
+
 # --- all of them ----------------------------------------------------------------------------------------------------
 
 

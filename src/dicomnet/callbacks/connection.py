@@ -93,9 +93,13 @@ class Connection(Session):
         try:
             self.thread.start()
         except RuntimeError:
-            self.closing = True
-            self._finish_sockets()
+            self.discard()
             raise
+
+    def discard(self) -> None:
+        """It is not to be started."""
+        self.closing = True
+        self._finish_sockets()
 
     def notify(self) -> None:
         """Make the thread look at the queue and the flags."""

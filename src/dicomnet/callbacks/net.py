@@ -296,14 +296,18 @@ class DicomNet(Services):
             raise LocalProtocolError("accept: no connection waits; call it inside on_accept")
         try:
             before = client._activate("accept")
-            if client.security is Security.NONE:
-                client.security, client._tls = self.security, self._tls
-            client.server, client._home = self, listener
-            client._connection = Connection(client, sock=sock, after=before)
-            client._note_addresses(sock)
-            listener.add(client)
         except LocalProtocolError:
             sock.close()
+            raise
+        if client.security is Security.NONE:
+            client.security, client._tls = self.security, self._tls
+        client.server, client._home = self, listener
+        client._connection = Connection(client, sock=sock, after=before)
+        client._note_addresses(sock)
+        try:
+            listener.add(client)
+        except LocalProtocolError:
+            client._connection.discard()
             raise
         client._begin()
 

@@ -53,9 +53,7 @@ def explain(error: BaseException, peer: Peer, *, associated: bool) -> str:
         case AssociationAborted() if not associated:
             return f"{peer} aborted before there was an association: {error}; its log may say why"
         case AssociationAborted() | RemoteProtocolError():
-            return f"{peer}: {error}"
-        case NoAcceptedContext():
-            return f"{peer}: {error}"
+            return f"{error}; the log of {peer} may say why"
         case OSError(strerror=str(text)):
             return text
     return str(error)

@@ -115,6 +115,7 @@ class _Report:
         self._started = time.monotonic()
         self._size = self._sent = self._skipped = 0
         self._codes: Counter[int] = Counter()  # exit codes of the failures
+        self._told = ""  # the reason that was told for all that follow
 
     def skip(self, path: Any) -> None:
         self._skipped += 1
@@ -124,14 +125,15 @@ class _Report:
     def add(self, outcome: Outcome) -> None:
         self._advance(outcome.path)
         path = os.fspath(outcome.path)
+        reason = self._reason(outcome)
         if outcome.ok:
             self._sent += 1
             self._size += outcome.size
-        reason = self._reason(outcome)
-        told = f"sent {path}" + (f" ({reason})" if reason else "")
+        else:
+            self._codes[self._exit_code(outcome)] += 1
         self._output.event(
             "sent" if outcome.ok else "failed",
-            told if outcome.ok and self._bar_is_off else "",
+            f"sent {path}" + (f" ({reason})" if reason else "") if outcome.ok and self._tells_each else "",
             path=path,
             status=None if outcome.status is None else int(outcome.status),
             error=None if outcome.error is None else type(outcome.error).__name__,
@@ -140,27 +142,38 @@ class _Report:
             size=outcome.size,
         )
         if not outcome.ok and not self._output.json:
-            self._output.problem(f"failed {path}: {reason}")
+            self._complain(path, reason, alone=outcome.associated or outcome.attempts == 0)
 
     @property
-    def _bar_is_off(self) -> bool:
+    def _tells_each(self) -> bool:
         return self.bar is None and not self._output.quiet
 
     def _advance(self, path: str | os.PathLike[str]) -> None:
         if self.bar is not None:
             self.bar.advance(_size(path))
 
-    def _reason(self, outcome: Outcome) -> str:
-        from dicomnet.cli.explain import exit_code, explain
+    def _complain(self, path: str, reason: str, *, alone: bool) -> None:
+        """``alone``: the reason is this file's; else it is the same for all that follow, and told once."""
+        if alone:
+            self._output.problem(f"failed {path}: {reason}")
+        elif reason != self._told:
+            self._told = reason
+            self._output.problem(f"failed {path} and the rest: {reason}")
 
-        if outcome.status is not None:
-            if not outcome.ok:
-                self._codes[PEER_FAILED] += 1
-            meaning = outcome.status.meaning("C-STORE")
-            return f"{meaning}, status 0x{outcome.status:04X}" if outcome.status else ""
-        assert outcome.error is not None
-        self._codes[exit_code(outcome.error, associated=outcome.associated)] += 1
-        return explain(outcome.error, self._peer, associated=outcome.associated)
+    def _reason(self, outcome: Outcome) -> str:
+        from dicomnet.cli.explain import explain
+
+        if outcome.error is not None:
+            return explain(outcome.error, self._peer, associated=outcome.associated)
+        if not outcome.status:
+            return ""
+        comment = f": {outcome.comment}" if outcome.comment else ""
+        return f"{outcome.status.meaning('C-STORE')}, status 0x{outcome.status:04X}{comment}"
+
+    def _exit_code(self, outcome: Outcome) -> int:
+        from dicomnet.cli.explain import exit_code
+
+        return PEER_FAILED if outcome.error is None else exit_code(outcome.error, associated=outcome.associated)
 
     def summarise(self, *, interrupted: bool) -> None:
         seconds = time.monotonic() - self._started

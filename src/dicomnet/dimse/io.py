@@ -16,8 +16,11 @@ class Io(Protocol):
 
     def now(self) -> float: ...
 
+    def try_enter(self) -> bool:
+        """Take the room for one more request of ours in the operations window, if there is some now."""
+
     async def enter(self) -> None:
-        """Wait until the operations window has room for one more request of ours."""
+        """Wait for that room and take it."""
 
     def leave(self) -> None:
         """Give that room back."""

@@ -157,11 +157,10 @@ class Conversation:
     def _route_response(self, response: Response, message: Message) -> str | None:
         """Returns what is wrong with it, or None."""
         exchange = self._exchanges.get(response.message_id)
-        name = messages.service(response.command)
         if exchange is None or exchange.answered:  # N-25
-            return f"a {name} response to a request that is not outstanding"
-        if (message.context_id, response.command) != (exchange.context_id, exchange.command):
-            asked = messages.service(exchange.command)
+            return f"a {messages.service(response.command)} response to a request that is not outstanding"
+        if message.context_id != exchange.context_id or response.command != exchange.command:
+            name, asked = messages.service(response.command), messages.service(exchange.command)
             return f"a {name} response in context {message.context_id} to a {asked} in context {exchange.context_id}"
         response.dataset = message.dataset
         exchange.answered = not response.status.is_pending
@@ -270,7 +269,8 @@ class Conversation:
     async def release(self) -> None:
         """Release the association (PS3.8 7.2) and wait until the peer has confirmed."""
         self._check_open()
-        await self._await_abandoned()
+        if self._abandoned:
+            await self._await_abandoned()
         if self._exchanges or self._unanswered:
             raise LocalProtocolError("release: operations are outstanding; wait for them, or abort")
         self.association.release(self.io.now())
@@ -299,8 +299,10 @@ class Conversation:
     async def _exchange(self, context_id: int, request: Request, view: View | None) -> Message:
         """One request and its one response."""
         io = self.io
-        await self._await_abandoned()
-        await io.enter()
+        if self._abandoned:
+            await self._await_abandoned()
+        if not io.try_enter():
+            await io.enter()
         try:
             self._check_open()
             exchange = self._begin(context_id, request)
@@ -346,9 +348,7 @@ class Conversation:
 
     async def _await_abandoned(self) -> None:
         """Nobody else reads the responses to abandoned requests, and they hold places in the operations window."""
-        if self._abandoned and not await self.io.until(
-            lambda: self.over or not self._abandoned, self._response_deadline()
-        ):
+        if not await self.io.until(lambda: self.over or not self._abandoned, self._response_deadline()):
             await self._give_up_response()
 
     def _begin(self, context_id: int, request: Request) -> _Exchange:

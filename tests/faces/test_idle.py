@@ -1,0 +1,87 @@
+"""An idle association costs no CPU: whoever waits sleeps until something comes, and nothing polls."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import dicomnet
+from dicomnet import Limits, Timeouts
+from tests.faces.conftest import Scp, eventually
+from tests.faces.face import Face
+from tests.faces.wire import Wire
+
+MakeScp = Callable[..., Scp]
+PLENTY = Limits(associations_per_ae_title=1000, associations_per_address=1000)
+IDLE = 200
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="this platform does not tell")
+def test_200_idle_associations_cost_no_cpu(client: Face, scp: MakeScp) -> None:
+    """§3, and the issue's "must show": while one works, nothing that belongs to the others is scheduled even once."""
+    acceptor = scp(limits=PLENTY, timeouts=Timeouts(idle=600))
+    wires = [Wire.associated(acceptor.port) for _ in range(IDLE)]
+    with client.associate(acceptor.peer, calling_ae="WORKS") as association:
+        assert association.c_echo().status == 0
+        idle = [thread for thread in threading.enumerate() if "'WIRE'" in thread.name or _is_idle(thread)]
+        eventually(lambda: switches(idle) == switches(idle), "they have gone to sleep")
+        before = switches(idle)
+        for _ in range(300):
+            association.c_echo()
+        # One that is waked by a clock (a poll with a short time-out, a sleep) would have run by now, and shows.
+        assert switches(idle) == before
+    for wire in wires:
+        wire.socket.close()
+
+
+def _is_idle(thread: threading.Thread) -> bool:
+    return thread.name.startswith("dicomnet 127.") and "wait" in innermost(thread)
+
+
+def switches(threads: list[threading.Thread]) -> dict[int, int]:
+    """How often each thread has been scheduled."""
+    counts = {}
+    for thread in threads:
+        status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+        counts[thread.native_id or 0] = sum(
+            int(line.split()[1]) for line in status.splitlines() if "ctxt_switches" in line
+        )
+    return counts
+
+
+def innermost(thread: threading.Thread) -> str:
+    frame = sys._current_frames().get(thread.ident or 0)
+    return frame.f_code.co_name if frame else ""
+
+
+def test_whoever_waits_waits_for_a_time_limit_or_for_ever(client: Face, scp: MakeScp) -> None:
+    """ "Nothing polls": each wait of an idle server ends by input, or when a limit of Timeouts passes."""
+    acceptor = scp(timeouts=Timeouts(idle=600, artim=700))
+    with client.associate(acceptor.peer) as association, Wire.to(acceptor.port):
+        association.c_echo()
+        eventually(lambda: len(_waits(acceptor)) >= 3, "acceptor and both connections wait")
+        assert all(seconds is None or seconds > 500 for seconds in _waits(acceptor)), _waits(acceptor)
+
+
+def _waits(acceptor: Scp) -> list[float | None]:
+    """What the library's sleeping threads were told to wait at most, in seconds."""
+    ours = {thread.ident for thread in threading.enumerate() if thread.name.startswith("dicomnet ")}
+    frames = [frame for ident, frame in sys._current_frames().items() if ident in ours]
+    return [frame.f_locals["seconds"] for frame in frames if frame.f_code.co_name == "wait"]
+
+
+def test_an_idle_requestor_has_no_thread(client: Face, scp: MakeScp) -> None:
+    """No reader stands between the socket and the operation."""
+    port = scp().port
+    before = {thread for thread in threading.enumerate() if not thread.name.startswith("dicomnet ")}
+    with client.associate(f"SCP@127.0.0.1:{port}") as association:
+        association.c_echo()
+        after = {thread for thread in threading.enumerate() if not thread.name.startswith(("dicomnet ", "event loop"))}
+        assert after <= before
+        assert isinstance(association.accepted, tuple)
+    assert dicomnet.Verification
