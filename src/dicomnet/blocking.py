@@ -16,7 +16,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -25,6 +24,7 @@ from dicomnet import transport
 from dicomnet.ae import AE
 from dicomnet.config import MAX_PDU_LENGTH, Identity, Limits, Peer, Timeouts
 from dicomnet.dataset import EncodedDataset, Path, Spool, prepare
+from dicomnet.dimse.io import Gate
 from dicomnet.dimse.messages import Priority, Request, Response
 from dicomnet.dimse.operations import VERIFICATION, Conversation
 from dicomnet.dimse.provider import AssociationInfo
@@ -64,25 +64,6 @@ def _finished(result: Awaitable[Any]) -> Any:
     return asyncio.run(finish())
 
 
-class _Sending:
-    """Held while a message goes out; while it is waited for, the turn is free for other threads."""
-
-    def __init__(self, turn: threading.Lock) -> None:
-        self._turn = turn
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            self._turn.release()
-            try:
-                self._lock.acquire()
-            finally:
-                self._turn.acquire()
-
-    def __exit__(self, *_exception: object) -> None:
-        self._lock.release()
-
-
 class _Connection:
     """A conversation over a socket, for threads: this face's ``Io``.
 
@@ -109,9 +90,9 @@ class _Connection:
         self._led = threading.Condition(self._turn)  # somebody has read, and goes
         self._leading = False
         self._followers = 0
-        self._sending = _Sending(self._turn)
         self._flush_lock = threading.Lock()
-        self._window: Any = threading.Lock()  # of one operation, until another size is negotiated
+        self.window: Gate = threading.Lock()  # of one operation, until another size is negotiated
+        self.message: Gate = threading.Lock()
         self._finished = False
 
     def _open_sink(self, command: object, context: AcceptedContext) -> Spool:
@@ -141,34 +122,20 @@ class _Connection:
 
     now = staticmethod(time.monotonic)
 
-    def try_enter(self) -> bool:
-        entered: bool = self._window.acquire(blocking=False)
-        return entered
-
-    async def enter(self) -> None:
+    async def pass_gate(self, gate: Gate) -> None:
         self._turn.release()
         try:
-            self._window.acquire()
+            gate.acquire()
         finally:
             self._turn.acquire()
-
-    def leave(self) -> None:
-        self._window.release()
 
     def open_window(self, size: int) -> None:
         """``size`` requests may be outstanding from now on; 0 is unlimited."""
         if size != 1:
-            self._window = threading.Semaphore(size or 0xFFFF)
-
-    def sending(self) -> AbstractContextManager[Any]:
-        return self._sending
+            self.window = threading.Semaphore(size or 0xFFFF)
 
     async def flush(self) -> None:
-        self._turn.release()
-        try:
-            self._flush()
-        finally:
-            self._turn.acquire()
+        self._flush()
 
     async def until(self, ready: Callable[[], object], deadline: float | None) -> bool:
         return self._until(ready, deadline)
@@ -187,47 +154,54 @@ class _Connection:
     # --- writing ----------------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        """Write what there is. A connection that breaks ends the conversation; that is not raised from here."""
-        if not (self._flush_lock.acquire(blocking=False) or self._flush_lock.acquire(timeout=self._patience)):
-            # Another thread writes to a peer that does not read, and an A-ABORT cannot overtake what is half-written.
-            with self._turn:
-                self.conversation.receive_eof(time.monotonic())
-            self.transport.shut_down()
+        """With the turn, which is put aside while this writes: all there is.
+
+        A connection that breaks ends the conversation; that is not raised from here.
+        """
+        turn, lock, association = self._turn, self._flush_lock, self.association
+        if not lock.acquire(False) and not self._wait_to_write():
             return
+        failure: OSError | None = None
         try:
-            failure = self._write()
+            while association.has_output:
+                buffers = association.data_to_send()
+                turn.release()
+                try:
+                    if left := self.transport.send(buffers):
+                        self._write_rest(left)
+                except OSError as error:
+                    failure = error
+                    break
+                finally:
+                    turn.acquire()
         finally:
-            self._flush_lock.release()
+            lock.release()
         if failure is not None:
-            with self._turn:
-                # What the peer said before the connection broke (an A-ABORT, most likely) tells more than the error.
-                self._until(lambda: self.conversation.over, time.monotonic() + _LAST_WORDS)
-                self.conversation.receive_eof(time.monotonic(), failure)
-        elif self.association.state is State.AWAITING_CLOSE:
+            # What the peer said before the connection broke (an A-ABORT, most likely) tells more than the error.
+            self._until(lambda: self.conversation.over, time.monotonic() + _LAST_WORDS)
+            self.conversation.receive_eof(time.monotonic(), failure)
+        elif association.state is State.AWAITING_CLOSE:
             self.transport.half_close()
 
-    @property
-    def _patience(self) -> float:
-        """Seconds to wait for another thread that writes; -1: until it is done."""
-        if self.stopping:
-            return 0
-        closing = self.association.timeouts.closing
-        return closing if self.conversation.over and closing is not None else -1
+    def _wait_to_write(self) -> bool:
+        """Another thread writes. False if it does so to a peer that does not read, and this cannot wait.
 
-    def _write(self) -> OSError | None:
-        """Returns what broke the connection, if something did."""
+        An A-ABORT cannot overtake what is half-written; then the connection just ends.
+        """
+        patience = -1.0
+        if self.stopping:
+            patience = 0.0
+        elif self.conversation.over and self.association.timeouts.closing is not None:
+            patience = self.association.timeouts.closing
+        self._turn.release()
         try:
-            while True:
-                with self._turn:
-                    buffers = self.association.data_to_send()
-                if not buffers:
-                    return None
-                if left := self.transport.send(buffers):
-                    self._write_rest(left)
-                if not self.association.has_output:
-                    return None
-        except OSError as error:
-            return error
+            if self._flush_lock.acquire(timeout=patience):
+                return True
+        finally:
+            self._turn.acquire()
+        self.conversation.receive_eof(time.monotonic())
+        self.transport.shut_down()
+        return False
 
     def _write_rest(self, left: Sequence[Buffer]) -> None:
         """The peer reads more slowly than we write: wait for it, within the limit for what is in hand."""
@@ -304,8 +278,8 @@ class _Connection:
                 conversation.handle_timer(now)
             else:
                 conversation.receive_eof(now, failure)
-        if self.association.has_output:
-            self._flush()
+            if self.association.has_output:
+                self._flush()
         return True
 
     # --- ending -----------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ def stage() -> Iterator[Stage]:
     with DicomNet.session():
         stage = Stage()
         yield stage
+        stage.end()
     eventually(lambda: threading.active_count() <= before[0], f"threads end: {threading.enumerate()}")
     stage.recorder.entries.clear()
     del stage

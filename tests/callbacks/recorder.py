@@ -100,6 +100,16 @@ class Stage:
 
     def __init__(self) -> None:
         self.recorder = Recorder()
+        self._gates: list[Gate] = []
+
+    def gate(self) -> Gate:
+        gate = Gate()
+        self._gates.append(gate)
+        return gate
+
+    def end(self) -> None:
+        for gate in self._gates:
+            gate.open()
 
     # --- the cast ---------------------------------------------------------------------------------------------------
 
@@ -136,7 +146,7 @@ class Stage:
     def pair(self, scp: type[DicomNet] = Scp, scu: type[DicomNet] = Scu, **options: Any) -> tuple[Any, Any]:
         """An associated SCU and the client at the other end."""
         listener = self.listener(scp, **options)
-        return self.associated(listener.host_port, scu), listener.clients[0]
+        return self.associated(listener.host_port, scu, **options), listener.clients[0]
 
     # --- the transcript ---------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -76,7 +77,7 @@ class BlockedWide(Blocked, Wide):
 
 def blocked(stage: Stage, **options: Any) -> tuple[Any, Gate]:
     """An SCU whose peer does not read."""
-    gate = Gate()
+    gate = stage.gate()
     cls = type("Blocked", (BlockedWide,), {"gate": gate})
     scu, _ = stage.pair(cls, Windowed, **options)
     scu.send_c_echo_request(1, 1, VERIFICATION)
@@ -89,6 +90,7 @@ def test_a_call_returns_at_once_while_the_peer_does_not_read(stage: Stage) -> No
     scu, gate = blocked(stage)
     scu.send_c_store_request(3, 2, CT, INSTANCE, 0, "", 0, encoded(BIG))
     assert 0 < scu.queued <= BIG * 1.01
+    stage.wait("SCU", "on_send", 2)
     assert len(stage.entries("SCU", "on_send")) == 2
     gate.open()
     stage.wait("SCU", "on_receive_c_store_response")
@@ -247,7 +249,7 @@ def test_a_window_is_filled_and_not_passed(stage: Stage) -> None:
             associate.set_asynchronous_operations(True, 3, 1)
             return associate
 
-    gate = Gate()
+    gate = stage.gate()
     seen: list[int] = []
 
     class Later(Wide):
@@ -269,7 +271,7 @@ def test_a_window_is_filled_and_not_passed(stage: Stage) -> None:
     assert seen == [1, 2, 3]
     assert scu.queued > 0
     gate.open()
-    stage.wait("client", "on_receive_c_echo_request", 4)
+    stage.wait("SCU", "on_receive_c_echo_response", 3)
     order = [entry.arguments[1] for entry in stage.entries("SCU", "on_receive_c_echo_response")]
     assert order == [3, 1, 2]
 
@@ -296,7 +298,7 @@ def test_responses_pass_requests_that_wait_for_room(stage: Stage) -> None:
 
 def test_a_cancel_passes_requests_that_wait_for_room(stage: Stage) -> None:
     """PS3.7 9.3.2.3: a C-CANCEL belongs to what is under way; but not before its own request."""
-    gate = Gate()
+    gate = stage.gate()
 
     class Finding(Scp):
         def on_receive_c_find_request(self, pid: int, mid: int, cls: str, prio: int, ds: Any) -> None:
@@ -335,10 +337,8 @@ def test_a_large_file_is_sent_and_spooled_without_being_loaded(stage: Stage, tmp
     """§2, issue 2 part 3: memory stays flat."""
     size = 64 << 20
     path = tmp_path / "large.dcm"
-    with path.open("wb") as file:
-        encoded(0).save(path)
-        file.seek(path.stat().st_size)
-        file.truncate(path.stat().st_size + size)
+    encoded(0).save(path)
+    os.truncate(path, path.stat().st_size + size)
     spool = tmp_path / "spool"
     spool.mkdir()
     listener = stage.listener(spool_folder=spool)
@@ -391,7 +391,7 @@ def test_the_release_waits_for_what_was_queued_before(stage: Stage) -> None:
 
 def test_an_abort_does_not_stand_in_line(stage: Stage) -> None:
     """PS3.8 7.3; §2: what never went is told as well."""
-    scu, gate = blocked(stage)
+    scu, gate = blocked(stage, limits=Limits(queue=1 << 30))
     scu.send_c_store_request(3, 2, CT, INSTANCE, 0, "", 0, encoded(BIG))
     scu.send_c_store_request(3, 3, CT, INSTANCE, 0, "", 0, encoded(10))
     scu.send_abort(0, 0)

@@ -9,7 +9,7 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from dicomnet.callbacks import DicomAssociate, DicomNet, NetError
-from tests.callbacks.recorder import CT, EXPLICIT, INSTANCE, Scp, Scu, Stage
+from tests.callbacks.recorder import CT, EXPLICIT, INSTANCE, Scu, Stage
 
 FILE = get_testdata_file("CT_small.dcm")
 

@@ -124,11 +124,18 @@ def speaker() -> Iterator[Callable[[bytes], str]]:
         yield start
 
 
-@pytest.fixture(scope="session")
-def free_port() -> int:
+@pytest.fixture
+def reserved() -> Iterator[socket.socket]:
+    """A socket that has a port and does not listen: nobody else can take it, and connections are refused."""
+    with socket.socket() as bound:
+        bound.bind((HOST, 0))
+        yield bound
+
+
+@pytest.fixture
+def free_port(reserved: socket.socket) -> int:
     """Where nothing listens."""
-    with socket.create_server((HOST, 0)) as listener:
-        port: int = listener.getsockname()[1]
+    port: int = reserved.getsockname()[1]
     return port
 
 

@@ -295,8 +295,9 @@ def test_an_unreachable_peer_is_tried_again_and_then_given_up_for_all(tmp_path: 
     ] * 2
 
 
-def test_a_peer_that_comes_back_gets_everything(tmp_path: Path, serve: Serve, free_port: int) -> None:
+def test_a_peer_that_comes_back_gets_everything(tmp_path: Path, serve: Serve, reserved: socket.socket) -> None:
     scps: list[Scp] = []
+    port = reserved.getsockname()[1]
 
     class Comes:
         """As it waits for the second time, the peer is started."""
@@ -309,10 +310,11 @@ def test_a_peer_that_comes_back_gets_everything(tmp_path: Path, serve: Serve, fr
         def wait(self, timeout: float | None = None, /) -> bool:
             self.waits += 1
             if self.waits == 2:
-                scps.append(serve(port=free_port))
+                reserved.close()
+                scps.append(serve(port=port))
             return False
 
-    done = outcomes([file(tmp_path, 1), file(tmp_path, 2)], f"SCP@{HOST}:{free_port}", stop=Comes())
+    done = outcomes([file(tmp_path, 1), file(tmp_path, 2)], f"SCP@{HOST}:{port}", stop=Comes())
     assert [(outcome.status, outcome.attempts) for outcome in done] == [(0, 1), (0, 1)]
     assert len(scps[0].received) == 2
 

@@ -11,7 +11,6 @@ import inspect
 import struct
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from dicomnet.ae import AE
@@ -137,6 +136,23 @@ class Loop:
         self.settle()
 
 
+class Gate:
+    """A semaphore for tasks: ``room`` of them may still pass."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def acquire(self, blocking: bool = True, /) -> bool:
+        assert not blocking, "a task waits by pass_gate"
+        if not self.room:
+            return False
+        self.room -= 1
+        return True
+
+    def release(self) -> None:
+        self.room += 1
+
+
 class Side:
     """One end of a connection: the ``Io`` of ``conversation``. ``reports``: what it would have logged."""
 
@@ -161,7 +177,9 @@ class Side:
         self.inbox: deque[bytes] = deque()  # segments
         self.eof = False  # the peer closed
         self.failure: OSError | None = None  # what writing meets from now on
-        self.room = 1
+        self.slow = False  # what is written does not go yet
+        self.window = Gate(1)
+        self.message = Gate(1)
         self._folder = folder
         self._sent = bytearray()
         loop.sides.append(self)
@@ -177,19 +195,14 @@ class Side:
     def now(self) -> float:
         return self.loop.now
 
-    async def enter(self) -> None:
-        if not self.room:
-            await _Pause(None, lambda: self.room, None)
-        self.room -= 1
-
-    def leave(self) -> None:
-        self.room += 1
-
-    def sending(self) -> AbstractContextManager[Any]:
-        return nullcontext()  # flush waits for nobody
+    async def pass_gate(self, gate: Gate) -> None:
+        await _Pause(None, lambda: gate.room, None)
+        gate.acquire(False)
 
     async def flush(self) -> None:
         self.writes()
+        if self.slow:
+            await _Pause(None, lambda: not self.slow, None)
 
     async def until(self, ready: Callable[[], object], deadline: float | None) -> bool:
         return bool(ready()) or await _Pause(self, ready, deadline)
@@ -345,7 +358,7 @@ class Asking:
         assert self.side.hears() == [request]
         self.side.says(answer or new_ae(async_ops=(0, 0)).answer(request))
         task.result()
-        self.side.room = self.side.association.window[0]
+        self.side.window.room = self.side.association.window[0]
 
     def start(self, operation: Coroutine[Any, Any, Any]) -> Task:
         return self.loop.start(operation)
@@ -373,7 +386,7 @@ class Pair:
         self.serving = self.loop.start(self.acceptor.conversation.serve(ae or new_ae(), describe))
         options.setdefault("max_length", self.requestor.association.max_length)
         self.loop.run(self.requestor.conversation.associate(association_request(**options)))
-        self.requestor.room = self.requestor.association.window[0] or 0xFFFF
+        self.requestor.window.room = self.requestor.association.window[0] or 0xFFFF
 
     @property
     def scu(self) -> Conversation:

@@ -32,6 +32,7 @@ def test_templates_agree_with_the_general_code(message):
 @pytest.mark.parametrize(
     "message",
     [
+        Request(CommandField.C_ECHO, 7, ""),
         Request(CommandField.C_ECHO, 7, "1.2", has_dataset=True),
         Request(CommandField.C_ECHO, 7, "1.2", "3.4"),
         Request(CommandField.C_STORE, 7, "1.2", "3.4", has_dataset=True),

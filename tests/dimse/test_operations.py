@@ -204,7 +204,7 @@ def test_a_request_waits_for_its_response():
     scu.side.says(message(ECHO_CONTEXT, Response(0xC123, message_id=1, error_comment="no")))
     assert task.result().status == 0xC123
     assert task.result().error_comment == "no"
-    assert scu.side.room == 1
+    assert scu.side.window.room == 1
 
 
 def test_a_response_may_have_a_data_set():
@@ -218,7 +218,7 @@ def test_a_response_may_have_a_data_set():
 def test_message_ids_are_unique_among_the_outstanding_ones():
     """N-23: also when they begin again at 1."""
     scu = Asking(association_request(async_ops=(0, 1)), limits=Limits())
-    scu.side.room = 3
+    scu.side.window.room = 3
     outstanding = scu.start(scu.conversation.echo())
     scu.conversation._last_message_id = 0xFFFF - 1
     more = [scu.start(scu.conversation.echo()) for _ in range(2)]
@@ -380,7 +380,7 @@ def test_an_association_that_ends_while_a_response_is_awaited(end):
             task.result()
         errors.append(raised.value)
     assert errors[0] is not errors[1]
-    assert scu.side.room == 2
+    assert scu.side.window.room == 2
 
 
 def test_an_operation_that_waits_for_its_place_is_told_of_the_end():
@@ -391,7 +391,7 @@ def test_an_operation_that_waits_for_its_place_is_told_of_the_end():
     for task in tasks:
         with pytest.raises(TransportError):
             task.result()
-    assert scu.side.room == 1
+    assert scu.side.window.room == 1
 
 
 def test_a_connection_that_breaks_while_writing_names_the_cause():
@@ -401,7 +401,7 @@ def test_a_connection_that_breaks_while_writing_names_the_cause():
     with pytest.raises(TransportError) as raised:
         scu.start(scu.conversation.store(scu.context(CT), ct(size=1 << 20))).result()
     assert raised.value.__cause__ is scu.side.failure
-    assert scu.side.room == 1
+    assert scu.side.window.room == 1
 
 
 class Unreadable:
@@ -419,7 +419,7 @@ def test_a_data_set_that_cannot_be_read_costs_nothing():
     with pytest.raises(FileNotFoundError):
         scu.start(scu.conversation.store(scu.context(CT), Unreadable())).result()
     assert scu.side.hears() == []
-    assert scu.side.room == 1
+    assert scu.side.window.room == 1
 
 
 class Interrupted:
@@ -449,7 +449,49 @@ def test_a_message_that_cannot_be_completed_ends_the_association():
         scu.start(scu.conversation.store(scu.context(CT), Long())).result()
     assert scu.side.hears()[-1] == pdu.Abort(0, 0)
     assert scu.conversation.over
-    assert scu.side.room == 1
+    assert scu.side.window.room == 1
+
+
+@pytest.mark.parametrize("size", [100, 1 << 20])
+def test_messages_of_several_operations_never_interleave(size):
+    """N-18: however long one of them takes to go, the next one waits for its end."""
+    scu = Asking(association_request(async_ops=(3, 1)))
+    scu.side.slow = True
+    scu.start(scu.conversation.store(scu.context(CT), ct(size=size)))
+    scu.start(scu.conversation.echo())
+    abandoned = scu.start(scu.conversation.echo())
+    abandoned.cancel()
+    scu.side.slow = False
+    scu.loop.settle()
+    assert scu.side.hears() == [store_request(1), echo_request(2)]
+
+
+def test_an_association_that_ends_while_a_message_waits_for_another_one():
+    """N-18, W13: nothing of it goes out."""
+    scu = Asking(association_request(async_ops=(2, 1)))
+    scu.side.slow = True
+    tasks = [scu.start(scu.conversation.echo()) for _ in range(2)]
+    scu.start(scu.conversation.abort())
+    scu.side.slow = False
+    scu.loop.settle()
+    for task in tasks:
+        with pytest.raises(AssociationAborted):
+            task.result()
+    assert scu.side.hears() == [echo_request(1), pdu.Abort(0, 0)]
+    assert (scu.side.window.room, scu.side.message.room) == (2, 1)
+
+
+def test_a_message_of_which_nobody_knows_how_much_has_gone_ends_the_association():
+    """N-18: interrupted while it is written, even if it was small."""
+    scu = Asking()
+    scu.side.slow = True
+    task = scu.start(scu.conversation.echo())
+    scu.side.slow = False
+    task.cancel()
+    with pytest.raises(KeyboardInterrupt):
+        task.result()
+    assert scu.side.hears() == [echo_request(1), pdu.Abort(0, 0)]
+    assert (scu.side.window.room, scu.side.message.room) == (1, 1)
 
 
 # --- abandoning -----------------------------------------------------------------------------------------------------
@@ -468,7 +510,7 @@ def test_an_abandoned_request_leaves_the_association_usable():
     assert scu.side.hears() == [echo_request(2)]
     scu.side.says(message(ECHO_CONTEXT, Response(0xC001, message_id=2)))
     assert second.result().status == 0xC001
-    assert scu.side.room == 1
+    assert scu.side.window.room == 1
 
 
 def test_a_release_waits_for_the_response_to_an_abandoned_request():
@@ -511,7 +553,7 @@ def test_a_request_that_is_abandoned_when_its_response_is_there_owes_nothing():
     scu.side.hears()
     scu.conversation.receive_data(memoryview(message(ECHO_CONTEXT, Response(0, message_id=1))), scu.loop.now)
     task.cancel()
-    assert scu.side.room == 1
+    assert scu.side.window.room == 1
     scu.start(scu.conversation.echo())
     assert scu.side.hears() == [echo_request(2)]
 

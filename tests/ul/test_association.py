@@ -11,7 +11,7 @@ from dicomnet.config import MAX_PDU_LENGTH, Identity, Limits
 from dicomnet.errors import LocalProtocolError
 from dicomnet.ul import events, negotiation, pdu
 from dicomnet.ul.association import Association
-from dicomnet.ul.framer import Fragment, batches
+from dicomnet.ul.framer import Fragment, batches, fragment_length
 from dicomnet.ul.negotiation import AcceptedContext
 from dicomnet.ul.pdu import Abort, AnsweredContext, AssociateRj, PDataTf, Pdv, ProposedContext, UserInformation
 from dicomnet.ul.wire import counted, item, u16, u32
@@ -652,11 +652,13 @@ def test_the_requestor_does_not_test_the_titles_of_an_answer() -> None:
 @pytest.mark.parametrize("length", [None, 0, 8, 16, 0xFFFFFFFF])
 def test_the_peers_maximum_length_is_known(length: int | None) -> None:
     """N-17, W11: 0 is unlimited, and so is silence (D.1)."""
-    user = UserInformation(max_length=length)
-    it = connected().receives(dataclasses.replace(RQ, user=user)).accepts()
-    assert it.association.peer_max_length == (length or 0)
-    it = requesting().receives(dataclasses.replace(AC, user=user)).is_in(6)
-    assert it.association.peer_max_length == (length or 0)
+    user = UserInformation(max_length=length, implementation_class_uid="1.2.3.4")
+    by_request = connected().receives(dataclasses.replace(RQ, user=user)).accepts()
+    by_answer = requesting().receives(dataclasses.replace(AC, user=user)).is_in(6)
+    for it in (by_request, by_answer):
+        assert it.association.peer_max_length == (length or 0)
+        assert it.association.fragment_length == fragment_length(length or 0)
+        assert it.association.peer_implementation == "1.2.3.4"
 
 
 @pytest.mark.parametrize(

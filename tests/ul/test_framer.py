@@ -279,11 +279,28 @@ def even(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 12, 99])
+@pytest.mark.parametrize("peer_max_length", [16, 17, 0])
+def test_an_odd_length_is_made_even_within_the_peers_maximum(size: int, peer_max_length: int) -> None:
+    """N-17, N-18: each fragment even, the last one too, and none too long for it."""
+    pdus = sent_as(1, b"", b"\xff" * size, peer_max_length)
+    assert all(len(encoded) - 6 <= (peer_max_length or 0xFFFFFFFF) for encoded in pdus)
+    assert all(len(encoded) % 2 == 0 for encoded in pdus)
+    assert framed(peer_max_length, pdus)[1] == Fragment(1, 0, True, even(b"\xff" * size))
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 12, 99])
 def test_an_odd_length_is_kept_for_those_who_know(size: int) -> None:
     """N-18: only where both ends are ours."""
     data = bytes(size)
     kept = batches(1, b"", memoryview(data), 16, keep_odd=True)
     assert framed(16, [b"".join(b"".join(batch) for batch in kept)])[1] == Fragment(1, 0, True, data)
+
+
+@pytest.mark.parametrize("control", range(4))
+def test_the_headers_of_a_pdu_with_one_fragment(control: int) -> None:
+    """9.3.5, E.2: both lengths, context, message control header."""
+    head = framer.p_data_header(255, control, 3)
+    assert pdu.decode(head + b"abc") == PDataTf((Pdv(255, bool(control & 1), bool(control & 2), b"abc"),))
 
 
 @pytest.mark.parametrize("peer_max_length", EDGES)

@@ -11,22 +11,31 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 
+class Gate(Protocol):
+    """A lock or a semaphore: so many may pass at once."""
+
+    def acquire(self, blocking: bool = ..., /) -> bool: ...
+
+    def release(self) -> None: ...
+
+
 class Io(Protocol):
-    """What a conversation may wait for; each face supplies it. All times are points of ``now``'s clock, in seconds."""
+    """What a conversation may wait for; each face supplies it. All times are points of ``now``'s clock, in seconds.
+
+    ``window``: passed while a request of ours is outstanding (the operations window). ``message``: held while a message
+    goes out, since fragments of different messages never interleave (PS3.8 E.1).
+    """
+
+    @property
+    def window(self) -> Gate: ...
+
+    @property
+    def message(self) -> Gate: ...
 
     def now(self) -> float: ...
 
-    def try_enter(self) -> bool:
-        """Take the room for one more request of ours in the operations window, if there is some now."""
-
-    async def enter(self) -> None:
-        """Wait for that room and take it."""
-
-    def leave(self) -> None:
-        """Give that room back."""
-
-    def sending(self) -> AbstractContextManager[Any]:
-        """Held while a message goes out: fragments of different messages never interleave."""
+    async def pass_gate(self, gate: Gate) -> None:
+        """Wait until there is room in ``gate``, and take it; for when ``gate.acquire(False)`` was False."""
 
     async def flush(self) -> None:
         """Write all that the association has to send. If that fails the conversation is over; nothing is raised."""

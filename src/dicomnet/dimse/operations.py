@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from dicomnet.ul.pdu import AssociateRq
 
 VERIFICATION = "1.2.840.10008.1.1"
+_PENDING = (Status.PENDING, Status.PENDING_WARNING)
 _MOMENT = 1.0  # seconds: a requestor that sends file after file needs less between two of them
 _PROGRESS = 64 * 1024  # bytes of a message within the idle limit: 9 kbit/s at its default. Less is no transfer
 
@@ -50,7 +51,7 @@ class _Exchange:
 
     context_id: int
     command: CommandField
-    inbox: deque[Message] = field(default_factory=deque)
+    inbox: deque[Response] = field(default_factory=deque)
     answered: bool = False
 
 
@@ -91,7 +92,13 @@ class Conversation:
         if self._received >= _PROGRESS:
             self._received, self._last_progress = 0, now
         for event in self.stream.receive_data(data, now):
-            self._route(event)
+            if type(event) is Message and not self.over:
+                if (wrong := self._route_message(event)) is not None:
+                    self._fail(wrong)
+            else:
+                self._route(event)
+        if self.association.close_wanted:  # without an event: an A-ABORT that comes before the request (AA-2)
+            self.end(None)
 
     def receive_eof(self, now: float, error: OSError | None = None) -> None:
         """The connection is closed, by the peer or by ``error``."""
@@ -110,11 +117,6 @@ class Conversation:
 
     def _route(self, event: Event) -> None:
         if self.over:  # what came in the same segment as the end
-            return
-        if type(event) is Message:
-            wrong = self._route_message(event)
-            if wrong is not None:
-                self._fail(wrong)
             return
         match event:
             case events.AssociateRequested():
@@ -163,9 +165,9 @@ class Conversation:
             name, asked = messages.service(response.command), messages.service(exchange.command)
             return f"a {name} response in context {message.context_id} to a {asked} in context {exchange.context_id}"
         response.dataset = message.dataset
-        exchange.answered = not response.status.is_pending
+        exchange.answered = response.status not in _PENDING
         if response.message_id not in self._abandoned:
-            exchange.inbox.append(message)
+            exchange.inbox.append(response)
         elif exchange.answered:
             self._finish(response.message_id)
         return None
@@ -246,8 +248,7 @@ class Conversation:
     async def echo(self) -> Response:
         """C-ECHO (PS3.7 9.1.5)."""
         context = self.context_for(VERIFICATION)
-        message = await self._exchange(context.id, Request(CommandField.C_ECHO, 0, VERIFICATION), None)
-        return cast("Response", message.command)
+        return await self._exchange(context.id, Request(CommandField.C_ECHO, 0, VERIFICATION), None)
 
     async def store(
         self,
@@ -263,8 +264,7 @@ class Conversation:
         if originator is not None:
             request.move_originator_ae, request.move_originator_message_id = originator
         with dataset.view() as view:
-            message = await self._exchange(context.id, request, view)
-        return cast("Response", message.command)
+            return await self._exchange(context.id, request, view)
 
     async def release(self) -> None:
         """Release the association (PS3.8 7.2) and wait until the peer has confirmed."""
@@ -296,43 +296,41 @@ class Conversation:
         self._check_open()
         raise NoAcceptedContext(f"no presentation context was accepted for SOP class {sop_class_uid}")
 
-    async def _exchange(self, context_id: int, request: Request, view: View | None) -> Message:
+    async def _exchange(self, context_id: int, request: Request, view: View | None) -> Response:
         """One request and its one response."""
         io = self.io
         if self._abandoned:
             await self._await_abandoned()
-        if not io.try_enter():
-            await io.enter()
+        if not io.window.acquire(False):
+            await io.pass_gate(io.window)
+        exchange = _Exchange(context_id, request.command)
+        message_id = request.message_id = self._next_message_id()
+        self._exchanges[message_id] = exchange
         try:
             self._check_open()
-            exchange = self._begin(context_id, request)
-        except BaseException:
-            io.leave()
-            raise
-        try:
             await self._send(context_id, _encode(request), view)
         except BaseException:  # nothing has gone out, or the association is over
-            self._finish(request.message_id)
+            self._finish(message_id)
             raise
         try:
             return await self._response_to(exchange)
         except BaseException:
             if not (self.over or exchange.answered):
-                self._abandoned.add(request.message_id)
+                self._abandoned.add(message_id)
             raise
         finally:
-            if request.message_id not in self._abandoned:
-                self._finish(request.message_id)
+            if message_id not in self._abandoned:
+                self._finish(message_id)
 
-    async def _response_to(self, exchange: _Exchange) -> Message:
+    async def _response_to(self, exchange: _Exchange) -> Response:
         """Wait for it, and answer the peer's own requests meanwhile."""
-        io, inbox = self.io, exchange.inbox
+        io, inbox, requests = self.io, exchange.inbox, self._requests
         deadline = self._response_deadline()
         while not inbox:
-            if not await io.until(lambda: inbox or self._requests or self.over, deadline):
+            if not await io.until(lambda: inbox or requests or self.over, deadline):
                 await self._give_up_response()
-            elif self._requests:
-                await self._perform(None, None, self._requests.popleft())
+            elif requests:
+                await self._perform(None, None, requests.popleft())
             elif not inbox:
                 raise self._why_over()
         return inbox.popleft()
@@ -351,42 +349,57 @@ class Conversation:
         if not await self.io.until(lambda: self.over or not self._abandoned, self._response_deadline()):
             await self._give_up_response()
 
-    def _begin(self, context_id: int, request: Request) -> _Exchange:
-        """Give the request a message ID that no outstanding one has (N-23)."""
-        message_id = self._last_message_id
-        while True:
+    def _next_message_id(self) -> int:
+        """One that no outstanding request has (N-23)."""
+        message_id = self._last_message_id % 0xFFFF + 1
+        while message_id in self._exchanges:
             message_id = message_id % 0xFFFF + 1
-            if message_id not in self._exchanges:
-                break
-        self._last_message_id = request.message_id = message_id
-        exchange = self._exchanges[message_id] = _Exchange(context_id, request.command)
-        return exchange
+        self._last_message_id = message_id
+        return message_id
 
     def _finish(self, message_id: int) -> None:
         self._abandoned.discard(message_id)
         del self._exchanges[message_id]
-        self.io.leave()
+        self.io.window.release()
 
     async def _send(self, context_id: int, command_set: bytes, view: View | None) -> None:
         """Send a message, whole; what keeps it from being whole ends the association."""
         association, io = self.association, self.io
-        data = None if view is None else view.data
-        with io.sending():
-            started = False
-            try:
-                passed = -len(command_set)
-                for batch in self.stream.batches(context_id, command_set, data):
-                    self._check_open()
-                    association.send(batch)
-                    started = True
-                    await io.flush()
-                    if view is not None:
-                        passed += sum(map(len, batch[1::2]))
-                        view.passed(max(passed, 0))
-            except BaseException:
-                if started and not self.over:
-                    await self.abort()
-                raise
+        if not io.message.acquire(False):
+            await io.pass_gate(io.message)
+        started = False
+        try:
+            whole = self.stream.whole(context_id, command_set, None if view is None else view.data)
+            if whole is None:
+                await self._send_in_batches(context_id, command_set, view)
+                return
+            if self.over:
+                raise self._why_over()
+            association.send(whole)
+            started = True
+            await io.flush()
+        except BaseException:
+            if started and not self.over:
+                await self.abort()
+            raise
+        finally:
+            io.message.release()
+
+    async def _send_in_batches(self, context_id: int, command_set: bytes, view: View | None) -> None:
+        started, passed = False, -len(command_set)
+        try:
+            for batch in self.stream.batches(context_id, command_set, None if view is None else view.data):
+                self._check_open()
+                self.association.send(batch)
+                started = True
+                await self.io.flush()
+                if view is not None:
+                    passed += sum(map(len, batch[1::2]))
+                    view.passed(max(passed, 0))
+        except BaseException:
+            if started and not self.over:
+                await self.abort()
+            raise
 
     # --- acceptor ---------------------------------------------------------------------------------------------------
 
@@ -524,13 +537,6 @@ class Conversation:
             return Response(Status.PROCESSING_FAILURE, error_comment=f"{type(error).__name__} in the handler")
 
 
-def _encode(request: Request) -> bytes:
-    try:
-        return templates.encode(request) or messages.encode(request)
-    except ValueError as error:
-        raise LocalProtocolError(str(error)) from None
-
-
 _HANDLERS = {CommandField.C_ECHO: "c_echo", CommandField.C_STORE: "c_store"}
 
 
@@ -554,3 +560,12 @@ def _check(request: Request, context: AcceptedContext, dataset: object) -> Respo
     if inner is not None and inner != (request.sop_class_uid, request.sop_instance_uid):
         return Response(Status.DATASET_MISMATCH, error_comment="SOP class or instance UID differs from the command's")
     return None
+
+
+def _encode(request: Request) -> bytes:
+    if (encoded := templates.encode(request)) is not None:
+        return encoded
+    try:
+        return messages.encode(request)
+    except ValueError as error:
+        raise LocalProtocolError(str(error)) from None

@@ -15,7 +15,7 @@ from dicomnet.dimse.command import InvalidCommand
 from dicomnet.dimse.messages import Request, Response, Unusable
 from dicomnet.ul import events
 from dicomnet.ul.association import Association, Buffer
-from dicomnet.ul.framer import Fragment, batches
+from dicomnet.ul.framer import COMMAND, LAST, Fragment, batches, p_data_header
 from dicomnet.ul.fsm import State
 from dicomnet.ul.negotiation import AcceptedContext
 
@@ -116,7 +116,12 @@ class MessageStream:
             sink.write(fragment.data)
         if fragment.is_last:
             sink.flush()
-            self._complete(happened, fragment.context_id, self._command, sink.close(), bytes(self._command_set))
+            encoded = bytes(self._command_set)
+            happened.append(Message(fragment.context_id, self._command, sink.close(), encoded))
+            self._context_id = 0
+            self._command = None
+            self._sink = None
+            self._command_set.clear()
         return None
 
     def _receive_command(self, fragment: Fragment, happened: list[Event]) -> str | None:
@@ -139,28 +144,34 @@ class MessageStream:
             self._command_set[:] = encoded
             self._sink = self._open_sink(command, self.association.contexts[fragment.context_id])
         else:
-            self._complete(happened, fragment.context_id, command, None, encoded)
+            self._context_id = 0
+            self._command_set.clear()
+            happened.append(Message(fragment.context_id, command, None, encoded))
         return None
-
-    def _complete(
-        self,
-        happened: list[Event],
-        context_id: int,
-        command: Request | Response | Unusable,
-        dataset: object,
-        encoded: bytes,
-    ) -> None:
-        self._context_id = 0
-        self._command = None
-        self._sink = None
-        self._command_set.clear()
-        happened.append(Message(context_id, command, dataset, encoded))
 
     def discard(self) -> None:
         """Nothing more comes: leave nothing of a half-received data set behind."""
         if self._sink is not None:
             self._sink.discard()
             self._sink = None
+
+    def whole(self, context_id: int, command_set: bytes, data: memoryview | None) -> list[bytes | memoryview] | None:
+        """A message of one PDU for the command set and one for the data set, or None if it takes more."""
+        longest = self.association.fragment_length
+        length = len(command_set)
+        if length > longest:
+            return None
+        if data is None:
+            return [p_data_header(context_id, COMMAND | LAST, length), command_set]
+        size = len(data)
+        if size > longest or size & 1:
+            return None
+        return [
+            p_data_header(context_id, COMMAND | LAST, length),
+            command_set,
+            p_data_header(context_id, LAST, size),
+            data,
+        ]
 
     def batches(
         self, context_id: int, command_set: bytes, data: memoryview | None

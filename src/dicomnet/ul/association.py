@@ -17,7 +17,7 @@ from typing import cast
 from dicomnet.config import MAX_PDU_LENGTH, Limits, Timeouts
 from dicomnet.errors import AbortReason, AbortSource, LocalProtocolError
 from dicomnet.ul import events, negotiation, pdu
-from dicomnet.ul.framer import Fragment, Framer
+from dicomnet.ul.framer import Fragment, Framer, fragment_length
 from dicomnet.ul.fsm import TABLE, Event, State
 from dicomnet.ul.negotiation import AcceptedContext
 from dicomnet.ul.pdu import MIN_MAX_LENGTH, PduType
@@ -67,6 +67,7 @@ class Association:
         self.answer: pdu.AssociateAc | None = None
         self.contexts: dict[int, AcceptedContext] = {}
         self.peer_max_length = 0
+        self.fragment_length = fragment_length(0)  # the longest fragment to send, in bytes
         self.peer_implementation: str | None = None
         self.window = (1, 1)
 
@@ -115,7 +116,8 @@ class Association:
         elif self._pdu_deadline is None or self._pdus_begun != self._framer.pdus_begun:
             self._pdus_begun = self._framer.pdus_begun
             self._pdu_deadline = None if self.timeouts.pdu is None else now + self.timeouts.pdu
-        self._check_waits(now)  # here too: a peer that never stops sending must not keep the clock from being looked at
+        if self._artim is not None or self._wait is not None:
+            self._check_waits(now)  # a peer that never stops sending must not keep us from looking at the clock
 
     def _receive_fragment(self, fragment: Fragment) -> None:
         if self.state is not State.ESTABLISHED:
@@ -306,6 +308,7 @@ class Association:
         self.contexts = contexts
         peer = (answer if self.requestor else request).user
         self.peer_max_length = peer.max_length or 0
+        self.fragment_length = fragment_length(self.peer_max_length)
         self.peer_implementation = peer.implementation_class_uid
         self.window = negotiation.window(request, answer)
 

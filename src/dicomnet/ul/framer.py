@@ -21,6 +21,7 @@ _pdv_header: Final = struct.Struct(">IBB").unpack_from
 _both_headers: Final = struct.Struct(">BxIIBB")
 _unpack_both: Final = _both_headers.unpack_from
 _pack_both: Final = _both_headers.pack
+_P_DATA_TF: Final = PduType.P_DATA_TF.value
 
 _PDV_HEADER_LENGTH: Final = 6  # length 4, context ID 1, message control header 1
 _MIN_P_DATA: Final = _PDV_HEADER_LENGTH  # a PDV with an empty fragment
@@ -30,8 +31,8 @@ SEND_LENGTH: Final = 128 * 1024  # what we send to those who take any length: he
 _BATCH_BYTES: Final = 256 * 1024  # per batch: enough for one system call to be worth it, little to hold
 _BATCH_FRAGMENTS: Final = 256  # per batch: two buffers each, below the 1,024 that sendmsg takes at once
 
-_COMMAND: Final = 1  # message control header (PS3.8 E.2); bits 2–7 are not tested
-_LAST: Final = 2
+COMMAND: Final = 1  # message control header (PS3.8 E.2); bits 2–7 are not tested
+LAST: Final = 2
 
 
 class Fragment(NamedTuple):
@@ -63,12 +64,8 @@ class Framer:
         self._context_id = 0
         self._control = 0
         self._broken = False
+        self.mid_pdu = False  # a PDU has begun and not ended
         self.pdus_begun = 0  # not counting those that came whole: a change means that another one is under way
-
-    @property
-    def mid_pdu(self) -> bool:
-        """True while a PDU has begun and not ended."""
-        return not self._broken and bool(self._header or self._pdu_missing or self._p_data_left or self._fragment_left)
 
     def receive(self, data: bytes | bytearray | memoryview) -> list[Frame]:
         """What ``data`` holds, in order. An ``InvalidPdu`` comes last: what follows it means nothing and is dropped."""
@@ -78,22 +75,21 @@ class Framer:
             return frames
         position, end = 0, len(view)
         most = self.max_length or 0xFFFFFFFF
-        between = not self.mid_pdu
         try:
             while position < end:
-                if between and end - position >= 12:
+                if end - position >= 12 and not self.mid_pdu:
                     kind, length, pdv_length, context_id, control = _unpack_both(view, position)
                     after = position + HEADER_LENGTH + length
                     if kind == 4 and length == pdv_length + 4 and after <= end and 6 <= length <= most:
                         # the common case: one P-DATA-TF, one PDV, all here
                         data_view = view[position + 12 : after]
-                        frames.append(Fragment(context_id, control & _COMMAND, control & _LAST != 0, data_view))
+                        frames.append(Fragment(context_id, control & COMMAND, control & LAST != 0, data_view))
                         position = after
                         continue
                 position = self._step(view, position, end, frames)
-                between = not self.mid_pdu
+                self.mid_pdu = bool(self._fragment_left or self._p_data_left or self._pdu_missing or self._header)
         except InvalidPdu as error:
-            self._broken = True
+            self._broken, self.mid_pdu = True, False
             frames.append(error)
         return frames
 
@@ -151,14 +147,19 @@ class Framer:
         self._p_data_left = rest
         self._fragment_left = length - 2
         if not self._fragment_left:  # 9.3.1, E.1: an empty fragment is legal
-            frames.append(Fragment(self._context_id, self._control & _COMMAND, self._control & _LAST != 0, view[:0]))
+            frames.append(Fragment(self._context_id, self._control & COMMAND, self._control & LAST != 0, view[:0]))
 
     def _take_fragment(self, view: memoryview, position: int, end: int, frames: list[Frame]) -> int:
         after = min(end, position + self._fragment_left)
         self._fragment_left -= after - position
-        is_last = self._control & _LAST != 0 and not self._fragment_left
-        frames.append(Fragment(self._context_id, self._control & _COMMAND, is_last, view[position:after]))
+        is_last = self._control & LAST != 0 and not self._fragment_left
+        frames.append(Fragment(self._context_id, self._control & COMMAND, is_last, view[position:after]))
         return after
+
+
+def p_data_header(context_id: int, control: int, length: int) -> bytes:
+    """The headers of a P-DATA-TF with one PDV that holds a fragment of ``length`` bytes (PS3.8 9.3.5)."""
+    return _pack_both(_P_DATA_TF, length + 6, length + 2, context_id, control)
 
 
 def fragment_length(peer_max_length: int) -> int:
@@ -179,7 +180,7 @@ def batches(
     longest = fragment_length(peer_max_length)
     batch: list[bytes | memoryview] = []
     size = 0
-    parts = ((memoryview(command), _COMMAND),) if data is None else ((memoryview(command), _COMMAND), (data, 0))
+    parts = ((memoryview(command), COMMAND),) if data is None else ((memoryview(command), COMMAND), (data, 0))
     for part, control in parts:
         total = len(part)
         position = 0
@@ -187,9 +188,9 @@ def batches(
             after = position + longest
             piece = part[position:after]
             length = len(piece)
-            last = _LAST if after >= total else 0
+            last = LAST if after >= total else 0
             pad = length & 1 and not keep_odd  # so it is the last one: the others are full, and full is even
-            batch.append(_pack_both(PduType.P_DATA_TF, length + pad + 6, length + pad + 2, context_id, control | last))
+            batch.append(p_data_header(context_id, control | last, length + pad))
             batch.append(piece)
             size += length
             if last:
