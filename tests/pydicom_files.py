@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pydicom
-from pydicom.errors import InvalidDicomError
 
 DATA = Path(pydicom.__file__).parent / "data"
 _FILES = sorted(path for path in DATA.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
@@ -20,6 +19,8 @@ def _has_prefix(path: Path) -> bool:
 
 
 DICOM_FILES = [path for path in _FILES if _has_prefix(path) or path in WITHOUT_PREFIX]
+# The same without 49 of 50 slices of one series, for what takes long.
+VARIED_FILES = [path for path in DICOM_FILES if "TINY_ALPHA/PT" not in str(path) or path.name == "IM000000"]
 OTHER_FILES = [path for path in _FILES if path not in DICOM_FILES]
 
 
@@ -28,9 +29,6 @@ def name(path: Path) -> str:
     return str(path.relative_to(DATA))
 
 
-def test_file(file: str) -> Path:
+def shipped(file: str) -> Path:
+    """One of them by its name."""
     return DATA / "test_files" / file
-
-
-test_file.__test__ = False
-__all__ = ["DATA", "DICOM_FILES", "OTHER_FILES", "WITHOUT_PREFIX", "InvalidDicomError", "name", "test_file"]

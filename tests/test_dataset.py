@@ -23,7 +23,7 @@ from dicomnet.dataset import UNCOMPRESSED, EncodedDataset, Spool, encode_for, in
 from dicomnet.errors import InvalidDataset, NoAcceptedContext
 from dicomnet.part10 import HEAD, header
 from dicomnet.ul.negotiation import AcceptedContext
-from tests.pydicom_files import DICOM_FILES, OTHER_FILES, WITHOUT_PREFIX, name, test_file
+from tests.pydicom_files import DICOM_FILES, OTHER_FILES, VARIED_FILES, WITHOUT_PREFIX, name, shipped
 from tests.test_spool import full_disk
 
 IMPLICIT = "1.2.840.10008.1.2"
@@ -90,7 +90,7 @@ def test_a_file_is_found_to_be_what_pydicom_reads(path, tmp_path):
 
 
 @read_with_remarks
-@pytest.mark.parametrize("path", DICOM_FILES, ids=name)
+@pytest.mark.parametrize("path", VARIED_FILES, ids=name)
 @pytest.mark.parametrize("spool_size", [1, 1 << 30])
 def test_what_is_received_is_saved_byte_for_byte(path, tmp_path, spool_size):
     """api.md §4, PS3.10 7.1: both AE titles in the file meta information; pydicom reads what is saved."""
@@ -154,15 +154,15 @@ def test_a_file_whose_data_set_is_empty(tmp_path):
 
 def test_the_data_set_says_what_it_is_not_its_meta_information(tmp_path):
     """PS3.10 7.1 only repeats it."""
-    data = bytes(EncodedDataset.from_file(test_file("CT_small.dcm")))
+    data = bytes(EncodedDataset.from_file(shipped("CT_small.dcm")))
     (tmp_path / "file").write_bytes(header(EXPLICIT, MR, "9.9", None) + data)
     assert EncodedDataset.from_file(tmp_path / "file").sop_class_uid == CT
 
 
 def test_a_meta_information_longer_than_what_is_read_at_once(tmp_path):
     """PS3.10 7.1: private information may have any length; then pydicom finds where it ends."""
-    original = test_file("CT_small.dcm").read_bytes()
-    offset = len(original) - EncodedDataset.from_file(test_file("CT_small.dcm")).size
+    original = shipped("CT_small.dcm").read_bytes()
+    offset = len(original) - EncodedDataset.from_file(shipped("CT_small.dcm")).size
     private = struct.pack("<HH2sxxI", 2, 0x0102, b"OB", 2 * HEAD) + bytes(2 * HEAD)
     (tmp_path / "file").write_bytes(original[:offset] + private + original[offset:])
     dataset = EncodedDataset.from_file(tmp_path / "file")
@@ -172,7 +172,7 @@ def test_a_meta_information_longer_than_what_is_read_at_once(tmp_path):
 
 def test_a_small_file_to_be_sent_is_read_once(tmp_path):
     """``load_file``: kept in memory if one read takes it all."""
-    small, large = test_file("MR_small.dcm"), test_file("CT_small.dcm")
+    small, large = shipped("MR_small.dcm"), shipped("CT_small.dcm")
     assert small.stat().st_size <= HEAD < large.stat().st_size
     copy = shutil.copy(small, tmp_path)
     dataset = load_file(copy)
@@ -180,10 +180,10 @@ def test_a_small_file_to_be_sent_is_read_once(tmp_path):
     assert bytes(dataset) == bytes(EncodedDataset.from_file(small))
     assert "in memory" in repr(dataset)
     assert "in a file" in repr(load_file(large))
-    bare = shutil.copy(test_file("rtstruct.dcm"), tmp_path)
+    bare = shutil.copy(shipped("rtstruct.dcm"), tmp_path)
     dataset = load_file(bare)
     os.unlink(bare)
-    assert bytes(dataset) == test_file("rtstruct.dcm").read_bytes()
+    assert bytes(dataset) == shipped("rtstruct.dcm").read_bytes()
 
 
 # --- files that change ----------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def test_a_small_file_to_be_sent_is_read_once(tmp_path):
 
 @pytest.fixture
 def in_file(tmp_path):
-    return EncodedDataset.from_file(shutil.copy(test_file("CT_small.dcm"), tmp_path / "file"))
+    return EncodedDataset.from_file(shutil.copy(shipped("CT_small.dcm"), tmp_path / "file"))
 
 
 @pytest.mark.parametrize("size", [0, 100, 20_000])
@@ -248,7 +248,7 @@ def test_pages_that_were_sent_are_given_back(tmp_path):
 
 def test_a_data_set_waits_in_memory_or_in_a_file(tmp_path):
     """Limits.spool_size: up to it in memory, above it in a file that goes with the object."""
-    original = EncodedDataset.from_file(test_file("CT_small.dcm"))
+    original = EncodedDataset.from_file(shipped("CT_small.dcm"))
     small = received(original, tmp_path, original.size)
     assert "in memory" in repr(small)
     assert tree(tmp_path) == []
@@ -264,7 +264,7 @@ def test_a_data_set_waits_in_memory_or_in_a_file(tmp_path):
 
 def test_a_data_set_can_be_dropped_at_once(tmp_path):
     """``close``: the temporary file goes now; there may be none."""
-    original = EncodedDataset.from_file(test_file("CT_small.dcm"))
+    original = EncodedDataset.from_file(shipped("CT_small.dcm"))
     for spool_size in (1, 1 << 30):
         dataset = received(original, tmp_path, spool_size)
         dataset.close()
@@ -274,7 +274,7 @@ def test_a_data_set_can_be_dropped_at_once(tmp_path):
 
 def test_saving_a_waiting_data_set_renames_its_file(tmp_path):
     """api.md §4: within a file system; afterwards it lies there, and stays when the object goes."""
-    dataset = received(EncodedDataset.from_file(test_file("CT_small.dcm")), tmp_path, 1)
+    dataset = received(EncodedDataset.from_file(shipped("CT_small.dcm")), tmp_path, 1)
     (waiting,) = tmp_path.iterdir()
     inode = waiting.stat().st_ino
     dataset.save(tmp_path / "saved")
@@ -290,7 +290,7 @@ def test_saving_a_waiting_data_set_renames_its_file(tmp_path):
 
 def test_a_saved_data_set_is_found_when_the_working_folder_changes(tmp_path, monkeypatch):
     """The path is made absolute when it becomes the data set's own."""
-    dataset = received(EncodedDataset.from_file(test_file("CT_small.dcm")), tmp_path, 1)
+    dataset = received(EncodedDataset.from_file(shipped("CT_small.dcm")), tmp_path, 1)
     monkeypatch.chdir(tmp_path)
     dataset.save("saved")
     monkeypatch.chdir("/")
@@ -309,7 +309,7 @@ def test_saving_into_another_file_system_copies(tmp_path):
     """api.md §4."""
     other = other_file_system(tmp_path)
     try:
-        dataset = received(EncodedDataset.from_file(test_file("CT_small.dcm")), other, 1)
+        dataset = received(EncodedDataset.from_file(shipped("CT_small.dcm")), other, 1)
         dataset.save(tmp_path / "saved")
         assert tree(tmp_path) == ["saved"]
         assert bytes(EncodedDataset.from_file(tmp_path / "saved")) == bytes(dataset)
@@ -324,7 +324,7 @@ def test_saving_into_another_file_system_copies(tmp_path):
 @pytest.mark.parametrize("spool_size", [1, 1 << 30])
 def test_saving_where_that_cannot_be_is_an_os_error(tmp_path, spool_size):
     """OSError; the data set is still there."""
-    original = EncodedDataset.from_file(test_file("CT_small.dcm"))
+    original = EncodedDataset.from_file(shipped("CT_small.dcm"))
     dataset = received(original, tmp_path, spool_size)
     with pytest.raises(FileNotFoundError):
         dataset.save(tmp_path / "missing" / "file")
@@ -334,7 +334,7 @@ def test_saving_where_that_cannot_be_is_an_os_error(tmp_path, spool_size):
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_a_save_that_fails_leaves_the_old_file(tmp_path, in_memory):
     """A file appears whole or not at all."""
-    original = EncodedDataset.from_file(test_file("CT_small.dcm"))
+    original = EncodedDataset.from_file(shipped("CT_small.dcm"))
     dataset = received(original, tmp_path) if in_memory else original
     (tmp_path / "file").write_bytes(b"old")
     with pytest.raises(OSError, match="File too large") as raised, full_disk(4096):
@@ -346,7 +346,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, in_memory):
 
 def test_a_full_disk_is_what_the_sink_returns(tmp_path):
     """A value: the association lives, and A700 is answered."""
-    original = EncodedDataset.from_file(test_file("CT_small.dcm"))
+    original = EncodedDataset.from_file(shipped("CT_small.dcm"))
     with full_disk(4096):
         failed = received(original, tmp_path, 1)
     assert isinstance(failed, OSError)
@@ -356,7 +356,7 @@ def test_a_full_disk_is_what_the_sink_returns(tmp_path):
 def test_several_threads_save_under_one_name(tmp_path):
     """Whole files only, and nothing left beside them."""
     names = ["CT_small.dcm", "MR_small.dcm", "rtplan.dcm"]
-    datasets = [EncodedDataset.from_file(test_file(file)) for file in names]
+    datasets = [EncodedDataset.from_file(shipped(file)) for file in names]
     start = threading.Barrier(len(datasets))
 
     def save(dataset):
@@ -412,7 +412,7 @@ def test_random_files_are_data_sets_or_invalid(data):
 
 def test_damaged_files_decode_or_are_invalid():
     """Nothing but InvalidDataset: each byte among the first elements changed, and the end cut off anywhere."""
-    data = bytes(EncodedDataset.from_file(test_file("rtplan.dcm")))
+    data = bytes(EncodedDataset.from_file(shipped("rtplan.dcm")))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for at in range(400):
@@ -476,7 +476,7 @@ def test_a_sequence_that_hides_as_unknown_is_counted(recwarn):
 
 def test_decoding_reads_no_more_values_than_it_must():
     """A data set is decoded when a user touches it: the check of the nesting leaves the values alone."""
-    decoded = EncodedDataset.from_file(test_file("CT_small.dcm")).decode()
+    decoded = EncodedDataset.from_file(shipped("CT_small.dcm")).decode()
     assert decoded.get_item("PatientName").is_raw
     assert decoded.get_item("PixelData").is_raw
 
@@ -499,7 +499,7 @@ def test_a_bomb_is_not_inflated(limits):
 
 def test_what_is_no_deflated_stream_is_invalid():
     """PS3.5 A.5: garbage, and a stream that is cut off."""
-    whole = bytes(EncodedDataset.from_file(test_file("image_dfl.dcm")))
+    whole = bytes(EncodedDataset.from_file(shipped("image_dfl.dcm")))
     for data in (b"\xff\xff\xff", whole[:-1000], whole[:10]):
         with pytest.raises(InvalidDataset, match="cannot be inflated"):
             EncodedDataset(data, DEFLATED).decode()
@@ -516,7 +516,7 @@ def test_inflating_gives_what_was_deflated(data, size, padding):
 
 def test_options_are_those_of_dcmread():
     """api.md §4: with options nothing is kept."""
-    dataset = EncodedDataset.from_file(test_file("CT_small.dcm"))
+    dataset = EncodedDataset.from_file(shipped("CT_small.dcm"))
     short = dataset.decode(stop_before_pixels=True)
     assert "PixelData" not in short
     assert "PixelData" in dataset.decode()
@@ -528,7 +528,7 @@ def test_options_are_those_of_dcmread():
 
 
 @read_with_remarks
-@pytest.mark.parametrize("path", [path for path in DICOM_FILES if "SC_rgb_jpeg.dcm" not in path.name], ids=name)
+@pytest.mark.parametrize("path", [path for path in VARIED_FILES if path.name != "SC_rgb_jpeg.dcm"], ids=name)
 def test_a_pydicom_data_set_is_encoded_in_its_own_transfer_syntax(path):
     """Value-equal when it is read again, but for what the standard retired: group lengths (PS3.5 7.2)."""
     read = pydicom.dcmread(path, force=True)
@@ -606,7 +606,7 @@ def test_sequences_that_nest_for_ever_are_invalid():
 
 def test_compressed_pixel_data_is_encapsulated():
     """PS3.5 A.4: of undefined length if and only if compressed, whatever the element says of itself."""
-    dataset = pydicom.dcmread(test_file("JPEG2000.dcm"))
+    dataset = pydicom.dcmread(shipped("JPEG2000.dcm"))
     expected = bytes(EncodedDataset.from_dataset(dataset))
     dataset["PixelData"].is_undefined_length = False
     assert bytes(EncodedDataset.from_dataset(dataset)) == expected
@@ -619,7 +619,7 @@ def test_compressed_pixel_data_is_encapsulated():
 
 def test_native_pixel_data_is_not_encapsulated():
     """PS3.5 A.4."""
-    dataset = pydicom.dcmread(test_file("CT_small.dcm"))
+    dataset = pydicom.dcmread(shipped("CT_small.dcm"))
     with pytest.raises(InvalidDataset, match="encapsulated"):
         EncodedDataset.from_dataset(dataset, JPEG)
     dataset["PixelData"].is_undefined_length = True
@@ -652,7 +652,7 @@ def values(dataset, *, swapped):
 
 
 def uncompressed_files():
-    return [path for path in DICOM_FILES if EncodedDataset.from_file(path).transfer_syntax in UNCOMPRESSED]
+    return [path for path in VARIED_FILES if EncodedDataset.from_file(path).transfer_syntax in UNCOMPRESSED]
 
 
 @read_with_remarks
@@ -678,7 +678,7 @@ def test_uncompressed_data_sets_are_written_anew_without_loss(path):
 )
 def test_pixel_data_is_swapped_as_others_do_it(little, big):
     """PS3.5 7.3: the words of OW; these files are the same image in both byte orders."""
-    little, big = (EncodedDataset.from_file(test_file(file)) for file in (little, big))
+    little, big = (EncodedDataset.from_file(shipped(file)) for file in (little, big))
     assert little.transcoded(BIG_ENDIAN).decode().PixelData == big.decode().PixelData
     assert big.transcoded(EXPLICIT).decode().PixelData == little.decode().PixelData
     assert big.transcoded(IMPLICIT).decode().PixelData == little.decode().PixelData
@@ -704,12 +704,12 @@ def test_words_of_every_size_are_swapped_also_in_items():
 
 def test_compressed_data_sets_are_not_written_anew():
     """Only what loses nothing is done unasked."""
-    dataset = EncodedDataset.from_file(test_file("JPEG2000.dcm"))
+    dataset = EncodedDataset.from_file(shipped("JPEG2000.dcm"))
     assert dataset.transcoded(dataset.transfer_syntax) is dataset
     with pytest.raises(InvalidDataset, match="cannot be written as"):
         dataset.transcoded(EXPLICIT)
     with pytest.raises(InvalidDataset, match="cannot be written as"):
-        EncodedDataset.from_file(test_file("CT_small.dcm")).transcoded(JPEG)
+        EncodedDataset.from_file(shipped("CT_small.dcm")).transcoded(JPEG)
 
 
 # --- what to send ---------------------------------------------------------------------------------------------------
@@ -722,7 +722,7 @@ def contexts(*syntaxes, sop_class=CT):
 @pytest.mark.parametrize("kind", ["path", "string", "encoded", "pydicom"])
 def test_a_data_set_goes_out_in_its_own_transfer_syntax_if_that_was_accepted(kind):
     """PS3.8 9.3.3.2: the context of its class and of its transfer syntax, wherever it stands."""
-    path = test_file("CT_small.dcm")
+    path = shipped("CT_small.dcm")
     data = {"path": path, "string": str(path), "encoded": load_file(path), "pydicom": pydicom.dcmread(path)}[kind]
     offered = contexts(EXPLICIT, sop_class=MR) + contexts(IMPLICIT, JPEG, EXPLICIT)
     context, dataset = prepare(data, offered)
@@ -734,7 +734,7 @@ def test_a_data_set_goes_out_in_its_own_transfer_syntax_if_that_was_accepted(kin
 @pytest.mark.parametrize("accepted", [IMPLICIT, BIG_ENDIAN, DEFLATED])
 def test_an_uncompressed_data_set_is_written_in_another_uncompressed_transfer_syntax(kind, accepted):
     """PS3.5 10.1: the first one that was accepted."""
-    path = test_file("CT_small.dcm")
+    path = shipped("CT_small.dcm")
     data = {"path": path, "encoded": load_file(path), "pydicom": pydicom.dcmread(path)}[kind]
     context, dataset = prepare(data, contexts(JPEG, accepted, IMPLICIT))
     assert (context.id, dataset.transfer_syntax) == (3, accepted)
@@ -754,9 +754,9 @@ def test_an_uncompressed_data_set_is_written_in_another_uncompressed_transfer_sy
 def test_what_no_context_carries_is_not_sent(file, accepted):
     """NoAcceptedContext says what would have been needed and what there is."""
     with pytest.raises(NoAcceptedContext, match="was not accepted by the peer, or not proposed"):
-        prepare(test_file(file), accepted)
+        prepare(shipped(file), accepted)
     with pytest.raises(NoAcceptedContext):
-        prepare(pydicom.dcmread(test_file(file)), accepted)
+        prepare(pydicom.dcmread(shipped(file)), accepted)
 
 
 def test_what_cannot_be_read_is_not_sent(tmp_path):
@@ -764,13 +764,13 @@ def test_what_cannot_be_read_is_not_sent(tmp_path):
     with pytest.raises(FileNotFoundError):
         prepare(tmp_path / "missing", contexts(EXPLICIT))
     with pytest.raises(InvalidDataset):
-        prepare(test_file("README.txt"), contexts(EXPLICIT))
+        prepare(shipped("README.txt"), contexts(EXPLICIT))
 
 
 @pytest.mark.parametrize("kind", ["path", "encoded", "pydicom"])
 def test_who_has_chosen_the_context_gets_the_bytes_for_it(kind):
     """``encode_for``: of any class, but only without loss."""
-    path = test_file("CT_small.dcm")
+    path = shipped("CT_small.dcm")
     data = {"path": path, "encoded": load_file(path), "pydicom": pydicom.dcmread(path)}[kind]
     for syntax in UNCOMPRESSED:
         (context,) = contexts(syntax, sop_class=MR)

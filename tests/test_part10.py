@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dicomnet import part10
 from dicomnet.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomnet.part10 import Meta
-from tests.pydicom_files import DICOM_FILES, WITHOUT_PREFIX, name, test_file
+from tests.pydicom_files import DICOM_FILES, WITHOUT_PREFIX, name, shipped
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -158,6 +158,6 @@ def test_a_bomb_is_not_inflated_further_than_needed():
 
 def test_uids_of_a_file_in_the_field():
     """PS3.10 7.1: the same in the data set as in the file meta information."""
-    data = test_file("CT_small.dcm").read_bytes()
+    data = shipped("CT_small.dcm").read_bytes()
     meta = part10.read_meta(data)
     assert part10.scan_uids(data[meta.offset :], meta.transfer_syntax) == meta[1:3]

@@ -274,6 +274,8 @@ class _Connection:
         with self._turn:
             if data:
                 conversation.receive_data(data, now)
+                if conversation.stream.expects_more:
+                    self.transport.acknowledge()
             elif data is None:
                 conversation.handle_timer(now)
             else:

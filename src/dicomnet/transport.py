@@ -78,13 +78,17 @@ class Transport:
             count = self.socket.recv_into(self._buffer)
         except BlockingIOError:
             return None
-        if _QUICKACK is not None and count:
-            # Linux falls back to delayed acknowledgements by itself, so this is asked for again after each read.
-            try:
-                self.socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-            except OSError:  # closed meanwhile: the next read will tell
-                return self._received(count)
         return self._received(count)
+
+    def acknowledge(self) -> None:
+        """Have what was received acknowledged now, because more of the same message is to come.
+
+        A peer that leaves Nagle's algorithm on (DCMTK does) sends the rest only then, and the system would wait 40 ms
+        for an answer of ours to carry the acknowledgement. Linux forgets this with every read.
+        """
+        if _QUICKACK is not None:
+            with contextlib.suppress(OSError):  # closed meanwhile: the next read will tell
+                self.socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     def _received(self, count: int) -> memoryview:
         view = self._view[:count]

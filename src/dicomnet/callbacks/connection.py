@@ -29,6 +29,7 @@ from dicomnet.errors import (
     AbortSource,
     AssociationAborted,
     DeadlineExceeded,
+    LocalProtocolError,
     RemoteProtocolError,
     TransportError,
 )
@@ -418,8 +419,15 @@ class Connection(Session):
             self._call(callback, *arguments)
 
     def _call(self, callback: Callable[..., None], *arguments: Any) -> None:
+        was_over = self._is_over()
         try:
             callback(*arguments)
+        except LocalProtocolError as error:
+            if not was_over:
+                self.callback_failed(_name(callback), error)
+                return
+            # The peer's last words came with what this callback answers, and will be told next: nobody's fault here.
+            log.info("%s: %s came too late: %s", self.name, _name(callback), error)
         except BaseException as error:  # the user's code: anything, SystemExit too
             self.callback_failed(_name(callback), error)
 
@@ -499,7 +507,12 @@ class Connection(Session):
         self._progress()
         gone = item.sent and not item.cut
         error = NetError.SUCCESS if gone else net_error(self.error) or NetError.CLOSED
-        self._call(self.net.on_send, error, item.pdu_type, item.sent if gone else item.length)
+        self._tell_sent(item, error, item.sent if gone else item.length)
+
+    def _tell_sent(self, item: Item, error: NetError, length: int) -> None:
+        """Also while the connection is being closed, but not to those whose callback has failed."""
+        if self._user_error is None:
+            self._call(self.net.on_send, error, item.pdu_type, length)
 
     # --- ending -----------------------------------------------------------------------------------------------------
 
@@ -564,7 +577,7 @@ class Connection(Session):
         told = self._told or net_error(self.error)
         for item in unsent:
             item.batches = iter(())  # a file that it held open is closed
-            self._call(self.net.on_send, told or NetError.CLOSED, item.pdu_type, item.length)
+            self._tell_sent(item, told or NetError.CLOSED, item.length)
         self._finish_sockets()
         if to_tell:
             if self.error is not None and self._user_error is None:

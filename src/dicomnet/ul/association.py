@@ -156,6 +156,11 @@ class Association:
         return output
 
     @property
+    def mid_pdu(self) -> bool:
+        """True while a PDU has begun and not ended."""
+        return self._framer.mid_pdu
+
+    @property
     def has_output(self) -> bool:
         """Whether ``data_to_send`` would return something."""
         return bool(self._output)
