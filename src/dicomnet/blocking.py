@@ -266,8 +266,7 @@ class _Connection:
         failure: OSError | None = None
         data: memoryview | None = None
         try:
-            if self.transport.wait_readable(None if until is None else until - now):
-                data = self.transport.receive()
+            data = self.transport.receive_within(None if until is None else until - now)
         except OSError as error:
             failure, data = error, memoryview(b"")
         now = time.monotonic()

@@ -12,6 +12,8 @@ import errno
 import select
 import socket
 import ssl
+import struct
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -21,6 +23,7 @@ from dicomnet.errors import DeadlineExceeded, TransportError
 
 Buffer = bytes | bytearray | memoryview
 
+_DONT_WAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)  # without it, sockets do not block anyway
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _SMALLEST_READ: Final = 16 * 1024  # an idle association holds no more
 _LARGEST_READ: Final = 512 * 1024  # several PDUs of the usual sizes
@@ -52,14 +55,17 @@ class Waiter:
 class Transport:
     """One connection. Reading is for one thread at a time, writing for one thread at a time; both may go on at once."""
 
+    _blocks: bool = sys.platform == "linux"  # the kernel itself waits for input, with a time limit (SO_RCVTIMEO)
+
     def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
+        sock.setblocking(self._blocks)
         with contextlib.suppress(OSError):  # not a TCP socket, or gone already: the first read will tell
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = sock
         self._buffer = bytearray(_SMALLEST_READ)
         self._view = memoryview(self._buffer)
-        self._readable = Waiter([sock])
+        self._kernel_limit = 0.0  # seconds, as set by SO_RCVTIMEO; 0 is unlimited
+        self._readable: Waiter | None = None
         self._writable: Waiter | None = None
 
     # --- reading ----------------------------------------------------------------------------------------------------
@@ -69,13 +75,40 @@ class Transport:
         """Something can be received although the socket itself may have nothing."""
         return False
 
+    def receive_within(self, seconds: float | None) -> memoryview | None:
+        """As ``receive``, but waits for something to arrive, for ``seconds`` (None: for ever) at the most.
+
+        It may return a little later: the kernel's limit is only set anew when it is more than 2 % off.
+        """
+        if not self._blocks:
+            return self.receive() if self.wait_readable(seconds) else None
+        if seconds is not None and seconds <= 0.0:
+            return self.receive()
+        limit = seconds or 0.0
+        if not limit <= self._kernel_limit <= limit * 1.02:
+            self._limit_kernel(limit)
+        try:
+            count = self.socket.recv_into(self._buffer)
+        except BlockingIOError:
+            return None
+        return self._received(count)
+
+    def _limit_kernel(self, seconds: float) -> None:
+        if seconds != self._kernel_limit:
+            microseconds = max(round(seconds * 1e6), 1) if seconds else 0
+            limit = struct.pack("ll", *divmod(microseconds, 1_000_000))
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            self._kernel_limit = seconds
+
     def wait_readable(self, seconds: float | None) -> bool:
+        if self._readable is None:
+            self._readable = Waiter([self.socket])
         return self._readable.wait(seconds)
 
     def receive(self) -> memoryview | None:
         """What has arrived (empty: the end), valid until the next call; None if nothing has. Raises OSError."""
         try:
-            count = self.socket.recv_into(self._buffer)
+            count = self.socket.recv_into(self._buffer, 0, _DONT_WAIT)
         except BlockingIOError:
             return None
         return self._received(count)
@@ -120,7 +153,7 @@ class Transport:
     if hasattr(socket.socket, "sendmsg"):
 
         def _write(self, buffers: Sequence[Buffer]) -> int:
-            return self.socket.sendmsg(buffers)
+            return self.socket.sendmsg(buffers, (), _DONT_WAIT)
 
     else:  # Windows
 
@@ -157,6 +190,8 @@ class Transport:
 
 class TlsTransport(Transport):
     """The same through TLS. One lock around the TLS object: OpenSSL's is not for two threads at once."""
+
+    _blocks = False
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         super().__init__(sock)

@@ -126,9 +126,6 @@ def test_each_pair_arrives_with_all_its_arguments(stage: Stage, name: str, direc
     assert seen(stage.wait(asking, f"on_receive_{name}_response")) == seen(RESPONSES[name])
     assert seen(stage.wait(answering, f"on_receive_{name}_request")) == seen(REQUESTS[name])
     assert stage.told(asking)[-3:] == ["on_receive(DATA_TRANSFER)", "on_receive_data", f"on_receive_{name}_response"]
-    assert isinstance(
-        stage.wait(asking, f"on_receive_{name}_response")[-1 if "echo" in name else 3], Status | str | int
-    )
 
 
 OPTIONAL: dict[str, tuple[Any, ...]] = {

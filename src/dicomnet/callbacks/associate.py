@@ -25,13 +25,9 @@ from dicomnet.ul.pdu import (
 
 @dataclass(slots=True)
 class _Context:
-    """A presentation context with what belongs to its abstract syntax."""
-
     result: int
     abstract: str
     transfers: list[str] = field(default_factory=list)
-    role: tuple[bool, bool] | None = None
-    extended: bytes | None = None
 
 
 class DicomAssociate:
@@ -60,6 +56,9 @@ class DicomAssociate:
         self.common_extended: list[CommonExtendedNegotiation] = []
         self.unknown_user_items: list[tuple[int, bytes]] = []
         self._contexts: dict[int, _Context] = {}
+        # PS3.7 negotiates these for a SOP class, not for a context of it.
+        self._roles: dict[str, tuple[bool, bool]] = {}
+        self._extended: dict[str, bytes] = {}
 
     def default(self) -> None:
         """Fill in the constants: version, application context, this implementation and its maximum length."""
@@ -86,8 +85,11 @@ class DicomAssociate:
         self._contexts[id] = _Context(_result(result), str(abstract))
 
     def delete_presentation_context(self, id: int) -> None:
-        self._context(id)
+        abstract = self._context(id).abstract
         del self._contexts[id]
+        if not self.find_abstract(abstract):
+            self._roles.pop(abstract, None)
+            self._extended.pop(abstract, None)
 
     @property
     def presentation_context_count(self) -> int:
@@ -142,20 +144,32 @@ class DicomAssociate:
     # --- user information -------------------------------------------------------------------------------------------
 
     def set_role_select(self, id: int, enabled: bool, user: bool, provider: bool) -> None:
-        """SCP/SCU role selection (PS3.7 D.3.3.4) for the context's SOP class; ``enabled`` False removes it."""
-        self._context(id).role = (bool(user), bool(provider)) if enabled else None
+        """SCP/SCU role selection (PS3.7 D.3.3.4) for the context's SOP class; ``enabled`` False removes it.
+
+        It holds for all contexts of that SOP class.
+        """
+        abstract = self._context(id).abstract
+        if enabled:
+            self._roles[abstract] = bool(user), bool(provider)
+        else:
+            self._roles.pop(abstract, None)
 
     def role_select(self, id: int) -> tuple[bool, bool, bool]:
         """(enabled, user, provider); where nothing was negotiated (False, True, False), the default roles."""
-        role = self._context(id).role
+        role = self._roles.get(self._context(id).abstract)
         return (False, True, False) if role is None else (True, *role)
 
     def set_extended_data(self, id: int, data: bytes | None) -> None:
         """SOP class extended negotiation (PS3.7 D.3.3.5) for the context's SOP class; None removes it."""
-        self._context(id).extended = None if data is None else bytes(data)
+        abstract = self._context(id).abstract
+        if data is None:
+            self._extended.pop(abstract, None)
+        else:
+            self._extended[abstract] = bytes(data)
 
     def extended_data(self, id: int) -> bytes | None:
-        return self._context(id).extended
+        """None if there is none."""
+        return self._extended.get(self._context(id).abstract)
 
     def set_asynchronous_operations(self, enabled: bool, invoked: int = 1, performed: int = 1) -> None:
         """Asynchronous operations window (PS3.7 D.3.3.3), as the requestor's; 0 is unlimited."""
@@ -184,7 +198,6 @@ class DicomAssociate:
         self._fill(request)
         for context in request.contexts:
             self._contexts[context.id] = _Context(0, context.abstract_syntax, list(context.transfer_syntaxes))
-        self._fill_negotiations(request.user)
         return self
 
     @classmethod
@@ -198,7 +211,6 @@ class DicomAssociate:
             abstract = proposed.get(context.id, "")
             transfers = [context.transfer_syntax] if context.transfer_syntax else []
             self._contexts[context.id] = _Context(context.result, abstract, transfers)
-        self._fill_negotiations(accept.user)
         return self
 
     def _fill(self, associate: AssociateRq | AssociateAc) -> None:
@@ -214,27 +226,18 @@ class DicomAssociate:
         self.user_identity_response = user.identity_response
         self.common_extended = list(user.common_extended)
         self.unknown_user_items = list(user.unknown)
-
-    def _fill_negotiations(self, user: UserInformation) -> None:
-        roles = {role.sop_class_uid: (role.scu, role.scp) for role in user.roles}
-        extended = {item.sop_class_uid: item.data for item in user.extended}
-        for context in self._contexts.values():
-            context.role = roles.get(context.abstract)
-            context.extended = extended.get(context.abstract)
+        self._roles = {role.sop_class_uid: (role.scu, role.scp) for role in user.roles}
+        self._extended = {item.sop_class_uid: item.data for item in user.extended}
 
     def _user_information(self, *, request: bool) -> UserInformation:
         """An identity and common extended negotiation belong to a request, the response to an identity to an answer."""
-        roles = {context.abstract: context.role for context in self._contexts.values() if context.role is not None}
-        extended = {
-            context.abstract: context.extended for context in self._contexts.values() if context.extended is not None
-        }
         return UserInformation(
             max_length=self.max_length,
             implementation_class_uid=self.implementation_class or None,
             implementation_version_name=self.implementation_version_name or None,
             async_ops=self.asynchronous_operations,
-            roles=tuple(RoleSelection(uid, *role) for uid, role in roles.items()),
-            extended=tuple(ExtendedNegotiation(uid, data) for uid, data in extended.items()),
+            roles=tuple(RoleSelection(uid, *role) for uid, role in self._roles.items()),
+            extended=tuple(ExtendedNegotiation(uid, data) for uid, data in self._extended.items()),
             common_extended=tuple(self.common_extended) if request else (),
             identity=self.user_identity if request else None,
             identity_response=None if request else self.user_identity_response,
@@ -310,11 +313,11 @@ class DicomAssociate:
         lines = [f"  context {id}: {_name(context.abstract)}{answer}"]
         if self.is_request or context.result == ContextResult.ACCEPTANCE:
             lines += [f"    {_name(uid)}" for uid in context.transfers]
-        if context.role is not None:
-            user, provider = context.role
+        if context.abstract in self._roles:
+            user, provider = self._roles[context.abstract]
             lines.append(f"    roles: SCU {'yes' if user else 'no'}, SCP {'yes' if provider else 'no'}")
-        if context.extended is not None:
-            lines.append(f"    extended negotiation {context.extended.hex(' ')}")
+        if context.abstract in self._extended:
+            lines.append(f"    extended negotiation {self._extended[context.abstract].hex(' ')}")
         return lines
 
 
