@@ -144,7 +144,7 @@ class _Connection:
         self._turn.release()
         try:
             result = handler(argument)
-            return _finished(result) if inspect.isawaitable(result) else result
+            return _finished(result) if not isinstance(result, int) and inspect.isawaitable(result) else result
         finally:
             self._turn.acquire()
 

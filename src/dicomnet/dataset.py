@@ -172,10 +172,14 @@ class EncodedDataset:
 
         Raises OSError if its file is gone.
         """
-        if self._data is not None:
-            return part10.scan_uids(memoryview(self._data)[: part10.HEAD], self.transfer_syntax)
-        with self._open() as file:
-            return part10.scan_uids(file.read(min(part10.HEAD, self.size)), self.transfer_syntax)
+        data = self._data
+        if data is None:
+            with self._open() as file:
+                data = file.read(min(part10.HEAD, self.size))
+        expected = self.sop_class_uid, self.sop_instance_uid
+        if not isinstance(data, memoryview) and part10.holds(data, self.transfer_syntax, *expected):
+            return expected
+        return part10.scan_uids(memoryview(data)[: part10.HEAD], self.transfer_syntax)
 
     def decode(self, **pydicom_options: Any) -> Dataset:
         """The data set as a pydicom Dataset, with file meta information. Options are those of ``pydicom.dcmread``.

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from dicomnet import scan
 from dicomnet.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicomnet.ul.negotiation import IMPLICIT_VR_LITTLE_ENDIAN
 
 EXPLICIT_VR_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1.99"
@@ -109,3 +110,30 @@ def scan_uids(head: bytes | bytearray | memoryview, transfer_syntax: str) -> tup
     found = scan.text_values(bytes(head[:HEAD]), transfer_syntax, _SOP_UIDS, whole=True) or {}
     sop_class_uid, sop_instance_uid = found.get(_SOP_UIDS[0]), found.get(_SOP_UIDS[1])
     return (sop_class_uid, sop_instance_uid) if sop_class_uid and sop_instance_uid else None
+
+
+def holds(head: bytes | bytearray, transfer_syntax: str, sop_class_uid: str, sop_instance_uid: str) -> bool:
+    """Whether the first bytes of a data set have just these two UIDs in them, as nearly all do.
+
+    False means no more than that ``scan_uids`` has to look closely.
+    """
+    if transfer_syntax == EXPLICIT_VR_BIG_ENDIAN or transfer_syntax in DEFLATED or not sop_instance_uid:
+        return False
+    explicit = transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN
+    return (
+        head.find(_class_element(sop_class_uid, explicit), 0, HEAD) >= 0
+        and head.find(_uid_element(0x0018, sop_instance_uid, explicit), 0, HEAD) >= 0
+    )
+
+
+@lru_cache(maxsize=512)
+def _class_element(uid: str, explicit: bool) -> bytes:
+    return _uid_element(0x0016, uid, explicit)
+
+
+def _uid_element(element: int, uid: str, explicit: bool) -> bytes:
+    value = uid.encode("latin-1", "replace")
+    value += b"\0" * (len(value) & 1)
+    if explicit:
+        return struct.pack("<HH2sH", 8, element, b"UI", len(value) & 0xFFFF) + value
+    return struct.pack("<HHI", 8, element, len(value)) + value

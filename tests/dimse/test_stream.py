@@ -180,6 +180,16 @@ def test_reserved_bits_of_the_message_control_header_are_not_tested():
     assert got.command == echo_request()
 
 
+def test_more_is_expected_from_the_first_byte_of_a_message_to_its_last():
+    """Also within a PDU header, and between the PDUs of a message."""
+    receiver = Receiver()
+    whole = message(CT_CONTEXT, store_request(), b"data")
+    for at in range(len(whole)):
+        assert receiver.stream.expects_more == (at > 0)
+        receiver.receives(whole[at : at + 1])
+    assert not receiver.stream.expects_more
+
+
 # --- what the peer does wrong ---------------------------------------------------------------------------------------
 
 

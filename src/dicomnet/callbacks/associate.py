@@ -25,6 +25,8 @@ from dicomnet.ul.pdu import (
 
 @dataclass(slots=True)
 class _Context:
+    """A presentation context."""
+
     result: int
     abstract: str
     transfers: list[str] = field(default_factory=list)

@@ -473,15 +473,18 @@ class Conversation:
     async def _perform(self, provider: Provider | None, association: AssociationInfo | None, message: Message) -> None:
         """Answer one request."""
         command = message.command
-        if type(command) is Unusable:
-            response = Response(command.status, error_comment=command.detail)
-        else:
-            assert type(command) is Request
+        if type(command) is Request:
+            message_id = command.message_id
             response = await self._response(provider, association, command, message)
+            response.command = command.command
             response.sop_class_uid = response.sop_class_uid or command.sop_class_uid
             response.sop_instance_uid = response.sop_instance_uid or command.sop_instance_uid
-        message_id = cast("int", command.message_id)
-        response.command, response.message_id = cast("int", command.command), message_id
+        else:
+            unusable = cast("Unusable", command)  # responses take another way
+            message_id = cast("int", unusable.message_id)
+            response = Response(unusable.status, error_comment=unusable.detail)
+            response.command = cast("int", unusable.command)
+        response.message_id = message_id
         response.has_dataset = False  # none of the operations above has one
         if not self.over:
             await self._send(message.context_id, self._encode_response(response), None)
