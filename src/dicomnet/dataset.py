@@ -343,7 +343,9 @@ def _open_file(path: Path) -> tuple[EncodedDataset, bytes, bool]:
     if meta is None:
         return _open_unusual(path, total), head, len(head) == total
     # The data set itself says best what it is; the file meta information only repeats it (PS3.10 7.1).
-    uids = part10.scan_uids(memoryview(head)[meta.offset :], meta.transfer_syntax) or meta[1:3]
+    uids = meta.sop_class_uid, meta.sop_instance_uid
+    if not part10.holds(head, meta.transfer_syntax, *uids, meta.offset):
+        uids = part10.scan_uids(memoryview(head)[meta.offset :], meta.transfer_syntax) or uids
     dataset = EncodedDataset._in_file(path, meta.offset, total - meta.offset, meta.transfer_syntax, *uids)
     return dataset, head, len(head) == total
 

@@ -112,8 +112,10 @@ def scan_uids(head: bytes | bytearray | memoryview, transfer_syntax: str) -> tup
     return (sop_class_uid, sop_instance_uid) if sop_class_uid and sop_instance_uid else None
 
 
-def holds(head: bytes | bytearray, transfer_syntax: str, sop_class_uid: str, sop_instance_uid: str) -> bool:
-    """Whether the first bytes of a data set have just these two UIDs in them, as nearly all do.
+def holds(
+    head: bytes | bytearray, transfer_syntax: str, sop_class_uid: str, sop_instance_uid: str, start: int = 0
+) -> bool:
+    """Whether the first bytes of a data set, from ``start`` on, have just these two UIDs in them, as nearly all do.
 
     False means no more than that ``scan_uids`` has to look closely.
     """
@@ -121,8 +123,8 @@ def holds(head: bytes | bytearray, transfer_syntax: str, sop_class_uid: str, sop
         return False
     explicit = transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN
     return (
-        head.find(_class_element(sop_class_uid, explicit), 0, HEAD) >= 0
-        and head.find(_uid_element(0x0018, sop_instance_uid, explicit), 0, HEAD) >= 0
+        head.find(_class_element(sop_class_uid, explicit), start, start + HEAD) >= 0
+        and head.find(_uid_element(0x0018, sop_instance_uid, explicit), start, start + HEAD) >= 0
     )
 
 

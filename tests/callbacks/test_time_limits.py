@@ -105,11 +105,11 @@ def test_a_peer_that_keeps_sending_does_not_extend_the_limit(stage: Stage) -> No
         wire.hears()
         wire.sends(AC)
         mid = 0
-        while wire.tries_to_send(echo_rq(mid % 60000 + 1)):
+        while wire.tries_to_send(store_rq(mid % 60000 + 1, bytes(50_000))):
             mid += 1
 
     class Answering(Scu):
-        def on_receive_c_echo_request(self, pid: int, mid: int, cls: str) -> None:
+        def on_receive_c_store_request(self, *arguments: Any) -> None:
             pass
 
     with Scripted(script) as scripted:

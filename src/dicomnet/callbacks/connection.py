@@ -202,7 +202,7 @@ class Connection(Session):
                 return
             deadline = self._deadline()
             if self._wait(link, deadline, write=blocked):
-                self._read(link)
+                self._read(link, deadline)
             now = time.monotonic()
             if deadline is not None and now >= deadline:  # also while the peer keeps sending
                 self._handle_timers(now)
@@ -268,7 +268,7 @@ class Connection(Session):
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    def _read(self, link: Transport) -> None:
+    def _read(self, link: Transport, deadline: float | None = None) -> None:
         for _ in range(_READS):
             try:
                 data = link.receive()
@@ -290,7 +290,7 @@ class Connection(Session):
                 self._happened(event)
             if happened:
                 self._progress()  # a callback may have taken long
-            if self._is_over() or self._outbox:
+            if self._is_over() or self._outbox or (deadline is not None and time.monotonic() >= deadline):
                 return
 
     def _closed_by_peer(self, error: OSError | None) -> None:
