@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from dicomnet.errors import (
         TransportError as TransportError,
     )
+    from dicomnet.sender import Outcome as Outcome
     from dicomnet.sender import send as send
     from dicomnet.ul.negotiation import AcceptedContext as AcceptedContext
     from dicomnet.ul.negotiation import PresentationContext as PresentationContext
@@ -122,7 +123,7 @@ _MODULES = {
         "StatusError",
         "TransportError",
     ),
-    "sender": ("send",),
+    "sender": ("Outcome", "send"),
     "ul.negotiation": ("AcceptedContext", "PresentationContext"),
     "ul.pdu": ("ContextResult",),
 }

@@ -112,8 +112,8 @@ class StatusError(DicomNetworkError):
         self.comment = comment
 
     def __str__(self) -> str:
-        status = f"0x{self.status:04X}" if type(self.status) is int else str(self.status)
-        return f"status {status}: {self.comment}" if self.comment else f"status {status}"
+        status = f"status 0x{self.status:04X}"
+        return f"{status}: {self.comment}" if self.comment else status
 
 
 class AssociationRejected(DicomNetworkError):

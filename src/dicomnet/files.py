@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 
 from dicomnet.dataset import EncodedDataset, Path
 from dicomnet.errors import InvalidDataset
-from dicomnet.spool import SPOOL_PREFIX
+from dicomnet.spool import SAVE_PREFIX, SPOOL_PREFIX
 
 _MEDIA_DIRECTORY: Final = "1.2.840.10008.1.3.10"  # the class of a DICOMDIR
-_UNFINISHED: Final = (SPOOL_PREFIX, ".saving-")  # files that a receiver is writing, or was when it died
+_UNFINISHED: Final = (SPOOL_PREFIX, SAVE_PREFIX)  # files that a receiver is writing, or was when it died
 # How a file without a preamble begins: (0002,0000), or in either byte order (0008,0001), (…,0005), (…,0008), (…,0016).
 _FIRST_TAGS: Final = frozenset(
     (b"\2\0\0\0", *(bytes((8, 0, low, 0)) for low in (1, 5, 8, 22)), *(bytes((0, 8, 0, low)) for low in (1, 5, 8, 22)))

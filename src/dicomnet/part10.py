@@ -122,10 +122,11 @@ def holds(
     if transfer_syntax == EXPLICIT_VR_BIG_ENDIAN or transfer_syntax in DEFLATED or not sop_instance_uid:
         return False
     explicit = transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN
-    return (
-        head.find(_class_element(sop_class_uid, explicit), start, start + HEAD) >= 0
-        and head.find(_uid_element(0x0018, sop_instance_uid, explicit), start, start + HEAD) >= 0
-    )
+    for element in (_class_element(sop_class_uid, explicit), _uid_element(0x0018, sop_instance_uid, explicit)):
+        found = head.find(element, start, start + HEAD)
+        if found < 0 or found != head.find(element[:4], start, start + HEAD):  # or it may be one in a nested item
+            return False
+    return True
 
 
 @lru_cache(maxsize=512)

@@ -20,7 +20,7 @@ Path = str | os.PathLike[str]
 Buffer = bytes | bytearray | memoryview
 
 SPOOL_PREFIX: Final = ".receiving-"  # in a spool folder: data sets under way; after a crash they may be deleted
-_SAVE_PREFIX: Final = ".saving-"
+SAVE_PREFIX: Final = ".saving-"
 _MOST_BUFFERS: Final = 512  # per writev; IOV_MAX is 1024 or more
 _numbers = itertools.count()
 
@@ -154,7 +154,7 @@ def remove(path: Path) -> None:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[int]:
     """A descriptor to write to; what was written becomes ``path`` if the block ends well, else it goes."""
-    descriptor, temporary = _create(os.path.dirname(os.fspath(path)), _SAVE_PREFIX)
+    descriptor, temporary = _create(os.path.dirname(os.fspath(path)), SAVE_PREFIX)
     try:
         try:
             yield descriptor

@@ -791,3 +791,17 @@ def test_whatever_comes_the_answer_is_one_of_the_standards(start: tuple[str, int
     failures = [(event.source, event.reason) for event in told if isinstance(event, events.PeerFailed)]
     assert len(failures) <= 1
     assert failures == [(value.source, value.reason) for value in sent[: len(failures)]]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_passes_the_hard_cap_is_not_announced(role: str) -> None:
+    """§3: 1 MiB, unless the user raises it."""
+    user = UserInformation(max_length=(1 << 20) + 1)
+    if role == "requestor":
+        it = in_state(role, 1)
+        with pytest.raises(LocalProtocolError, match="max_pdu_length"):
+            it.associates(dataclasses.replace(RQ, user=user))
+    else:
+        it = in_state(role, 3)
+        with pytest.raises(LocalProtocolError, match="max_pdu_length"):
+            it.accepts(dataclasses.replace(AC, user=user))

@@ -287,9 +287,10 @@ class Association:
         if not self.can(event):
             raise LocalProtocolError(f"{event.name} is not possible in state {self.state.value} ({self.state.name})")
 
-    @staticmethod
-    def _encode(value: pdu.Pdu) -> bytes:
+    def _encode(self, value: pdu.Pdu) -> bytes:
         try:
+            if isinstance(value, pdu.AssociateRq | pdu.AssociateAc):
+                self._check_max_length(value.user.max_length or 0)
             encoded = pdu.encode(value)
             pdu.decode(encoded)  # what we would not take from a peer is not sent to one
             return encoded
