@@ -6,8 +6,10 @@ shows up in the peaks of those that it starts.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ from pathlib import Path
 FILES, START = "files", "start.dcm"  # in the folder of a corpus
 _VERSION = 1  # of what ``synthetic`` writes: part of each folder's name, so that the cache never hides a change
 _MEMORY_DISK = Path("/dev/shm")
+_ROOM, _QUICK_ROOM = 2.5e9, 0.7e9  # bytes: the largest corpus, the copy that arrives, and the small ones
 _PREFIX = slice(128, 132)
 _GROUP_LENGTH = slice(140, 144)  # the value of (0002,0000), which counts from its own end
 
@@ -43,9 +46,10 @@ class Corpus:
         return sum(path.stat().st_size for path in self.files[1:])
 
 
-def default_folder() -> Path:
-    """Where the cache goes: to the memory disk if there is one."""
-    return _MEMORY_DISK if _MEMORY_DISK.is_dir() else Path(tempfile.gettempdir())
+def default_folder(*, quick: bool) -> Path:
+    """Where the cache goes: to the memory disk if there is one with room enough."""
+    room = shutil.disk_usage(_MEMORY_DISK).free if _MEMORY_DISK.is_dir() else 0
+    return _MEMORY_DISK if room > (_QUICK_ROOM if quick else _ROOM) else Path(tempfile.gettempdir())
 
 
 def cache_in(folder: Path) -> Path:
@@ -61,9 +65,18 @@ def corpus(cache: Path, name: str, count: int) -> Corpus:
     """Return the corpus `name` of `count` files, built if need be. ``large`` is one file of `count` frames."""
     folder = cache / f"{name}-{count}-v{_VERSION}"
     if not folder.exists():
-        command = [sys.executable, "-m", "benchmarks.synthetic", str(folder), name, str(count)]
-        subprocess.run(command, check=True, cwd=Path(__file__).resolve().parent.parent)
+        _build(folder, name, count)
     return Corpus(folder / START, tuple(sorted((folder / FILES).iterdir())))
+
+
+def _build(folder: Path, name: str, count: int) -> None:
+    """Build a corpus. Its folder appears only when it is complete."""
+    with tempfile.TemporaryDirectory(prefix="unfinished-", dir=folder.parent) as work:
+        unfinished = Path(work) / folder.name
+        command = [sys.executable, "-m", "benchmarks.synthetic", str(unfinished), name, str(count)]
+        subprocess.run(command, check=True, cwd=Path(__file__).resolve().parent.parent)
+        with contextlib.suppress(OSError):  # another run may have built it meanwhile: its files are the same
+            unfinished.rename(folder)
 
 
 def digest_of(path: Path) -> str:

@@ -18,13 +18,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.processes import Program
+from benchmarks.program import PYNETDICOM_PATIENCE
 
 AE_TITLE = "BENCH"
+_SLOWEST = 40e6  # bytes/s at which pynetdicom's storescp keeps a large object, at worst
 
 
-def dicomnet(command: str, *arguments: str) -> Program:
-    """A command of dicomnet's command line."""
-    return _module("dicomnet", "dicomnet", command, *arguments)
+def dicomnet(*arguments: str) -> Program:
+    """dicomnet's command line."""
+    return _module("dicomnet", "dicomnet", *arguments)
 
 
 def dicomnet_receive() -> Program:
@@ -50,19 +52,35 @@ def pynetdicom_end(verb: str, *arguments: str) -> Program:
 
 def pynetdicom_storescp() -> Program:
     """pynetdicom's own ``storescp``."""
-    program = _module("pynetdicom", "pynetdicom", "storescp", "{port}", "-ba", "127.0.0.1", "-od", "{folder}")
+    program = pynetdicom("storescp", "{port}", "-ba", "127.0.0.1", "-od", "{folder}")
     return replace(program, announces=False, ends_at_eof=False)
 
 
 def pynetdicom_storescu(*paths: Path) -> Program:
     """pynetdicom's own ``storescu``. It takes one path: for several files, the folder that holds just them."""
     path = paths[0] if len(paths) == 1 else paths[0].parent
-    return _module("pynetdicom", "pynetdicom", "storescu", "127.0.0.1", "{port}", str(path), "-r")
+    patience = PYNETDICOM_PATIENCE + max(path.stat().st_size for path in paths) / _SLOWEST
+    return pynetdicom("storescu", "127.0.0.1", "{port}", str(path), "-r", "-td", f"{patience:.0f}")
+
+
+def pynetdicom(application: str, *arguments: str) -> Program:
+    """One of pynetdicom's applications."""
+    return _module("pynetdicom", "pynetdicom", application, *arguments)
+
+
+def python(statement: str, *, needs: str = "") -> Program:
+    """An interpreter that runs one statement, which needs the distribution `needs`."""
+    return Program((sys.executable, "-c", statement), missing=_missing(needs) if needs else "")
 
 
 def raw(verb: str, *arguments: str) -> Program:
     """A program on bare sockets."""
     return Program((sys.executable, "-m", "benchmarks.raw", verb, *arguments))
+
+
+def dcmtk_help() -> Program:
+    """DCMTK's ``echoscu --help``."""
+    return _dcmtk("echoscu", "--help", tuned=False)
 
 
 def dcmtk_storescp(*options: str, tuned: bool) -> Program:
@@ -96,8 +114,11 @@ def versions() -> dict[str, str]:
 
 
 def _module(distribution: str, module: str, *arguments: str) -> Program:
-    missing = "" if importlib.util.find_spec(distribution) else f"{distribution} is not installed"
-    return Program((sys.executable, "-m", module, *arguments), missing=missing)
+    return Program((sys.executable, "-m", module, *arguments), missing=_missing(distribution))
+
+
+def _missing(distribution: str) -> str:
+    return "" if importlib.util.find_spec(distribution) else f"{distribution} is not installed"
 
 
 def _version(distribution: str) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 WARM_UP = 0.1  # part of the seconds and of the count that is not measured
+PYNETDICOM_PATIENCE = 3.0  # s that pynetdicom's SCUs wait for an answer; by default 30, and some answers get lost in it
 
 
 def load_arguments(parser: argparse.ArgumentParser) -> None:

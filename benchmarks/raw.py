@@ -21,6 +21,7 @@ from benchmarks.program import announce, load_arguments, report, timed, wait_for
 _BUFFER = 256 * 1024
 _SIZE = Struct(">Q")
 _STORED = bytes(134)  # the size of a C-STORE-RSP
+_PATIENCE = 5.0  # s for an answer: an acceptor that has lost a request gives none
 
 
 def main() -> None:
@@ -141,6 +142,7 @@ def hold(port: int, count: int) -> None:
 
 def _associated(port: int, request: bytes, source: str | None = None) -> socket.socket:
     peer = _connect(port, source)
+    peer.settimeout(_PATIENCE)
     _exchange(peer, request, canned.ASSOCIATE_AC)
     return peer
 

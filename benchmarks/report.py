@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.measure import Figures, Measure, Result, exchange, hold
+from benchmarks.measure import Figures, Measure, Result, exchange, hold, launch
 from benchmarks.scenarios import Goal, Scenario, Settings
 
 _Cell = Callable[[Result, Figures], str]
@@ -31,9 +31,8 @@ class Outcome:
         """Whether the goal is reached; None when that cannot be said."""
         if self.value is None or (self.goal.at_least is None and self.goal.at_most is None):
             return None
-        return (self.goal.at_least or 0) <= self.value and (
-            self.goal.at_most is None or self.value <= self.goal.at_most
-        )
+        enough = self.goal.at_least is None or self.value >= self.goal.at_least
+        return enough and (self.goal.at_most is None or self.value <= self.goal.at_most)
 
 
 def outcomes(scenario: Scenario, results: Sequence[Result]) -> list[Outcome]:
@@ -46,9 +45,9 @@ def outcomes(scenario: Scenario, results: Sequence[Result]) -> list[Outcome]:
     found = []
     for goal in scenario.goals:
         value = figure(goal.of, goal.key)
-        if goal.against and value is not None:
-            other = figure(goal.against, goal.key)
-            value = value / other if other else None
+        if (goal.against or goal.less) and value is not None:
+            other = figure(goal.against or goal.less, goal.key)
+            value = None if not other else value - other if goal.less else value / other
         found.append(Outcome(goal, value))
     return found
 
@@ -58,14 +57,15 @@ def heading(settings: Settings) -> str:
     installed = ", ".join(f"{name} {version}" for name, version in peers.versions().items())
     machine = _machine()
     rounds = f"Rounds of each: up to {settings.rounds}, alternating" + (" (quick: figures scatter)" * settings.quick)
-    rounds += "; SCP and SCU each on a core of its own" * settings.pin
     return (
         f"# Benchmarks, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n\n"
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}; {installed}.  \n"
         f"{rounds}; medians; loopback; files on {_file_system(settings.cache)}. Load of the machine at the start: "
         f"{machine['load']:.1f}.\n\n"
         "CPU is of the whole process, its start left out, for each message, file or MB. "
-        "Memory is the peak, in brackets what of it is above idle.\n"
+        "Memory is the peak, in brackets what of it is above idle. "
+        "After each round what arrived was counted; where it says hash, each data set was compared as well. "
+        "A comparison across machines or days means nothing; goals marked later belong to later work.\n"
     )
 
 
@@ -79,7 +79,7 @@ def table(name: str, scenario: Scenario, results: Sequence[Result]) -> str:
         medians = result.medians
         cells = [cell(result, medians) for cell in columns.values()] if medians else [_why_not(result)]
         lines.append(_row([result.contender.name, *cells, *[""] * (len(columns) - len(cells))]))
-    lines += ["", scenario.note, ""]
+    lines += ["", scenario.note, *_repetitions(results), ""]
     lines += [_line(outcome) for outcome in outcomes(scenario, results)]
     return "\n".join(lines) + "\n"
 
@@ -90,7 +90,6 @@ def record(settings: Settings, run: dict[str, tuple[Scenario, list[Result]]]) ->
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "quick": settings.quick,
         "rounds": settings.rounds,
-        "pinned": settings.pin,
         "files_on": _file_system(settings.cache),
         "machine": _machine(),
         "versions": peers.versions(),
@@ -111,7 +110,7 @@ def _record(scenario: Scenario, results: Sequence[Result]) -> dict[str, Any]:
         "title": scenario.title,
         "unit": scenario.unit,
         "contenders": {
-            result.contender.name: {"medians": result.medians, "rounds": result.rounds}
+            result.contender.name: {"medians": result.medians, "rounds": result.rounds, "repeated": result.repeated}
             if result.medians
             else {"not_available": result.missing or result.error}
             for result in results
@@ -120,6 +119,7 @@ def _record(scenario: Scenario, results: Sequence[Result]) -> dict[str, Any]:
             {
                 "of": outcome.goal.of,
                 "against": outcome.goal.against,
+                "less": outcome.goal.less,
                 "key": outcome.goal.key,
                 "value": outcome.value,
                 "at_least": outcome.goal.at_least,
@@ -139,10 +139,20 @@ def _why_not(result: Result) -> str:
     return result.missing or f"not available: {result.error}"
 
 
+def _repetitions(results: Sequence[Result]) -> list[str]:
+    """A sentence for each contender of which rounds were begun anew, because something was lost."""
+    return [
+        f"{result.contender.name}: rounds that failed and were begun anew: {len(result.repeated)} "
+        f"(the last: {result.repeated[-1]})."
+        for result in results
+        if result.repeated
+    ]
+
+
 def _line(outcome: Outcome) -> str:
     goal = outcome.goal
     what = f", {goal.what}" if goal.what else ""
-    against = f" / {goal.against}" if goal.against else ""
+    against = f" / {goal.against}" if goal.against else f" – {goal.less}" if goal.less else ""
     value = "–" if outcome.value is None else f"**{_number(outcome.value)}**"
     wanted = [f"at least {goal.at_least:g}"] if goal.at_least is not None else []
     wanted += [f"at most {goal.at_most:.3g}"] if goal.at_most is not None else []
@@ -181,6 +191,7 @@ _COLUMNS: dict[Measure, dict[str, _Cell]] = {
         "{unit}": _plain("rate"),
         "min – max (rounds)": _spread,
         "moved": _plain("amount"),
+        "checked": lambda result, _: "hash" if result.contender.intact else "count",
         "SCU CPU": _cpu("scu_cpu_each"),
         "SCP CPU": _cpu("scp_cpu_each"),
         "SCU memory": _memory("scu"),
@@ -188,10 +199,15 @@ _COLUMNS: dict[Measure, dict[str, _Cell]] = {
     },
     hold: {
         "associations": _plain("held"),
+        "watched": _plain("seconds", " s"),
         "CPU of a core": _plain("cpu_percent", " %"),
         "memory each": _plain("kb_each", " kB"),
         "threads": _plain("threads"),
         "memory": _plain("rss", " MB"),
+    },
+    launch: {
+        "time": _plain("ms", " ms"),
+        "CPU": _plain("cpu_ms", " ms"),
     },
 }
 

@@ -6,9 +6,7 @@ A large object is written frame by frame, so that building it takes no memory to
 from __future__ import annotations
 
 import argparse
-import contextlib
-import shutil
-import tempfile
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -20,37 +18,28 @@ from pydicom.uid import ExplicitVRLittleEndian
 from benchmarks.corpora import FILES, START
 
 _SEED = 20240517
-_CT_FRAME = 512 * 512 * 2  # bytes
+_FRAME = 512 * 512 * 2  # bytes
 
 
 def main() -> None:
-    """Build one corpus. Its folder appears only when it is complete."""
+    """Build one corpus in a folder that is not there yet."""
     parser = argparse.ArgumentParser(prog="benchmarks.synthetic", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("name", choices=sorted(_BUILDERS))
     parser.add_argument("count", type=int, help="files; of large: frames")
     arguments = parser.parse_args()
-    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=arguments.folder.parent))
-    try:
-        (unfinished / FILES).mkdir()
-        warm_up = Random(_SEED + 1)
-        _write(_mr(warm_up, 0), unfinished / START)
-        _write(_mr(warm_up, 0), unfinished / FILES / f"{0:06}.dcm")
-        _BUILDERS[arguments.name](Random(_SEED), unfinished / FILES, arguments.count)
-        with contextlib.suppress(OSError):  # another run may have built it meanwhile: its files are the same
-            unfinished.rename(arguments.folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this ends it, and removes what is unfinished
+    files = arguments.folder / FILES
+    files.mkdir(parents=True)
+    warm_up = Random(_SEED + 1)
+    _write(_mr(warm_up, 0), arguments.folder / START)
+    _write(_mr(warm_up, 0), files / f"{0:06}.dcm")
+    _BUILDERS[arguments.name](Random(_SEED), files, arguments.count)
 
 
 def _small(random: Random, folder: Path, count: int) -> None:
     for number in range(1, count + 1):
         _write(_mr(random, number), folder / f"{number:06}.dcm")
-
-
-def _ct(random: Random, folder: Path, count: int) -> None:
-    for number in range(1, count + 1):
-        _write(_ct_slice(random, number), folder / f"{number:06}.dcm")
 
 
 def _large(random: Random, folder: Path, count: int) -> None:
@@ -62,16 +51,16 @@ def _large(random: Random, folder: Path, count: int) -> None:
     data_set.FrameTime = "40"
     path = folder / f"{1:06}.dcm"
     _write(data_set, path)
-    frame = random.randbytes(_CT_FRAME)
+    frame = random.randbytes(_FRAME)
     with path.open("ab") as file:
-        file.write(pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, count * _CT_FRAME))
+        file.write(pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, count * _FRAME))
         for number in range(count):
-            turn = number % _CT_FRAME
+            turn = number % _FRAME
             file.write(frame[turn:])
             file.write(frame[:turn])
 
 
-_BUILDERS: dict[str, Callable[[Random, Path, int], None]] = {"small": _small, "ct": _ct, "large": _large}
+_BUILDERS: dict[str, Callable[[Random, Path, int], None]] = {"small": _small, "large": _large}
 
 
 def _mr(random: Random, number: int) -> Dataset:
@@ -84,70 +73,6 @@ def _mr(random: Random, number: int) -> Dataset:
     data_set.InstanceNumber = number
     data_set.PixelData = random.randbytes(64 * 64 * 2)
     return data_set
-
-
-def _ct_slice(random: Random, number: int) -> Dataset:
-    """A CT image of 512×512, about 529 kB: some 80 elements, sequences among them."""
-    data_set = _image(random, "1.2.840.10008.5.1.4.1.1.2", "CT", (512, 512))
-    for keyword, value in _CT_VALUES.items():
-        setattr(data_set, keyword, value)
-    data_set.InstanceNumber = number
-    data_set.SliceLocation = f"{number * 0.75:.2f}"
-    data_set.ImagePositionPatient = ["-180", "-180", f"{number * 0.75:.2f}"]
-    data_set.ProcedureCodeSequence = [_code("P5-08000", "CT of chest"), _code("P5-08010", "CT with contrast")]
-    data_set.AnatomicRegionSequence = [_code("T-D3000", "Chest")]
-    data_set.ReferencedImageSequence = [_reference(random) for _ in range(12)]
-    data_set.SourceImageSequence = [_reference(random) for _ in range(12)]
-    data_set.PixelData = random.randbytes(_CT_FRAME)
-    return data_set
-
-
-_CT_VALUES: dict[str, object] = {
-    "InstitutionName": "Synthetic Hospital",
-    "InstitutionalDepartmentName": "Radiology",
-    "ManufacturerModelName": "Synthetic 64",
-    "DeviceSerialNumber": "000001",
-    "SoftwareVersions": ["1.0", "2.0"],
-    "ProtocolName": "Chest 0.75",
-    "SeriesDescription": "Chest 0.75 B60",
-    "BodyPartExamined": "CHEST",
-    "PatientPosition": "HFS",
-    "ScanOptions": "HELICAL",
-    "SliceThickness": "0.75",
-    "KVP": "120",
-    "DataCollectionDiameter": "500",
-    "ReconstructionDiameter": "360",
-    "DistanceSourceToDetector": "1040",
-    "DistanceSourceToPatient": "570",
-    "GantryDetectorTilt": "0",
-    "TableHeight": "152",
-    "RotationDirection": "CW",
-    "ExposureTime": "500",
-    "XRayTubeCurrent": "240",
-    "Exposure": "120",
-    "FilterType": "WEDGE",
-    "GeneratorPower": "36",
-    "FocalSpots": "1.2",
-    "ConvolutionKernel": "B60f",
-    "SingleCollimationWidth": 0.6,
-    "TotalCollimationWidth": 38.4,
-    "TableSpeed": 46.0,
-    "SpiralPitchFactor": 0.6,
-    "CTDIvol": 8.1,
-    "AcquisitionNumber": "1",
-    "ImageOrientationPatient": ["1", "0", "0", "0", "1", "0"],
-    "FrameOfReferenceUID": "2.25.7",
-    "PositionReferenceIndicator": "",
-    "PixelSpacing": ["0.703125", "0.703125"],
-    "WindowCenter": ["40", "-600"],
-    "WindowWidth": ["400", "1200"],
-    "RescaleIntercept": "-1024",
-    "RescaleSlope": "1",
-    "RescaleType": "HU",
-    "LossyImageCompression": "00",
-    "PerformedProcedureStepID": "PPS1",
-    "PerformedProcedureStepDescription": "CT chest",
-}
 
 
 def _image(random: Random, sop_class: str, modality: str, shape: tuple[int, int]) -> Dataset:
@@ -169,19 +94,6 @@ def _image(random: Random, sop_class: str, modality: str, shape: tuple[int, int]
     data_set.Rows, data_set.Columns = shape
     data_set.BitsAllocated, data_set.BitsStored, data_set.HighBit, data_set.PixelRepresentation = 16, 16, 15, 0
     return data_set
-
-
-def _code(value: str, meaning: str) -> Dataset:
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SRT", meaning
-    return item
-
-
-def _reference(random: Random) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", _uid(random)
-    item.PurposeOfReferenceCodeSequence = [_code("121311", "Localizer")]
-    return item
 
 
 def _uid(random: Random) -> str:

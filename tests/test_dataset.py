@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 

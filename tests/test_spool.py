@@ -12,8 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from dicomnet import spool
 from dicomnet.spool import ByteSpool, SpooledFile, replacing, write_all

@@ -11,84 +11,42 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dicomnet.ae import AE as AE
-    from dicomnet.blocking import Association as Association
-    from dicomnet.blocking import Server as Server
-    from dicomnet.blocking import associate as associate
-    from dicomnet.blocking import serve as serve
+    from dicomnet.blocking import Association as Association, Server as Server, associate as associate, serve as serve
     from dicomnet.callbacks.associate import DicomAssociate as DicomAssociate
     from dicomnet.callbacks.enums import (
         IpType as IpType,
-    )
-    from dicomnet.callbacks.enums import (
         NetError as NetError,
-    )
-    from dicomnet.callbacks.enums import (
         PduType as PduType,
-    )
-    from dicomnet.callbacks.enums import (
+        RejectReasonAcse as RejectReasonAcse,
+        RejectReasonPresentation as RejectReasonPresentation,
+        RejectReasonUser as RejectReasonUser,
         Security as Security,
     )
-    from dicomnet.callbacks.net import DicomNet as DicomNet
-    from dicomnet.config import Identity as Identity
-    from dicomnet.config import Limits as Limits
-    from dicomnet.config import Peer as Peer
-    from dicomnet.config import Timeouts as Timeouts
+    from dicomnet.callbacks.net import DicomNet as DicomNet, SocketOptions as SocketOptions
+    from dicomnet.config import Identity as Identity, Limits as Limits, Peer as Peer, Timeouts as Timeouts
     from dicomnet.dataset import EncodedDataset as EncodedDataset
-    from dicomnet.dimse.messages import Priority as Priority
-    from dicomnet.dimse.messages import Response as Response
+    from dicomnet.dimse.messages import Priority as Priority, Response as Response
     from dicomnet.dimse.status import Status as Status
     from dicomnet.errors import (
         AbortReason as AbortReason,
-    )
-    from dicomnet.errors import (
         AbortSource as AbortSource,
-    )
-    from dicomnet.errors import (
         AssociationAborted as AssociationAborted,
-    )
-    from dicomnet.errors import (
         AssociationRejected as AssociationRejected,
-    )
-    from dicomnet.errors import (
         DeadlineExceeded as DeadlineExceeded,
-    )
-    from dicomnet.errors import (
         DicomNetworkError as DicomNetworkError,
-    )
-    from dicomnet.errors import (
         InvalidDataset as InvalidDataset,
-    )
-    from dicomnet.errors import (
         LocalProtocolError as LocalProtocolError,
-    )
-    from dicomnet.errors import (
         NoAcceptedContext as NoAcceptedContext,
-    )
-    from dicomnet.errors import (
         QueueFull as QueueFull,
-    )
-    from dicomnet.errors import (
         Reject as Reject,
-    )
-    from dicomnet.errors import (
         RejectResult as RejectResult,
-    )
-    from dicomnet.errors import (
         RejectSource as RejectSource,
-    )
-    from dicomnet.errors import (
         RemoteProtocolError as RemoteProtocolError,
-    )
-    from dicomnet.errors import (
         StatusError as StatusError,
-    )
-    from dicomnet.errors import (
         TransportError as TransportError,
     )
-    from dicomnet.sender import Outcome as Outcome
-    from dicomnet.sender import send as send
-    from dicomnet.ul.negotiation import AcceptedContext as AcceptedContext
-    from dicomnet.ul.negotiation import PresentationContext as PresentationContext
+    from dicomnet.sender import Outcome as Outcome, send as send
+    from dicomnet.ul.negotiation import AcceptedContext as AcceptedContext, PresentationContext as PresentationContext
     from dicomnet.ul.pdu import ContextResult as ContextResult
 
     StorageClasses: tuple[str, ...]
@@ -99,8 +57,16 @@ _MODULES = {
     "ae": ("AE",),
     "blocking": ("Association", "Server", "associate", "serve"),
     "callbacks.associate": ("DicomAssociate",),
-    "callbacks.enums": ("IpType", "NetError", "PduType", "Security"),
-    "callbacks.net": ("DicomNet",),
+    "callbacks.enums": (
+        "IpType",
+        "NetError",
+        "PduType",
+        "RejectReasonAcse",
+        "RejectReasonPresentation",
+        "RejectReasonUser",
+        "Security",
+    ),
+    "callbacks.net": ("DicomNet", "SocketOptions"),
     "config": ("Identity", "Limits", "Peer", "Timeouts"),
     "dataset": ("EncodedDataset",),
     "dimse.messages": ("Priority", "Response"),

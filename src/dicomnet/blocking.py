@@ -37,8 +37,7 @@ from dicomnet.errors import (
     RejectSource,
 )
 from dicomnet.transport import Buffer, Transport
-from dicomnet.ul import association as ul
-from dicomnet.ul import negotiation
+from dicomnet.ul import association as ul, negotiation
 from dicomnet.ul.fsm import State
 from dicomnet.ul.negotiation import AcceptedContext, ContextLike
 from dicomnet.ul.pdu import AssociateRq
@@ -163,8 +162,7 @@ class _Connection:
             return
         failure: OSError | None = None
         try:
-            while association.has_output:
-                buffers = association.data_to_send()
+            while buffers := association.data_to_send():
                 turn.release()
                 try:
                     if left := self.transport.send(buffers):
@@ -272,8 +270,7 @@ class _Connection:
         now = time.monotonic()
         with self._turn:
             if data:
-                conversation.receive_data(data, now)
-                if conversation.stream.expects_more:
+                if conversation.receive_data(data, now):
                     self.transport.acknowledge()
             elif data is None:
                 conversation.handle_timer(now)

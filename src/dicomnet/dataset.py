@@ -23,9 +23,16 @@ from dicomnet import part10
 from dicomnet.config import Limits
 from dicomnet.errors import InvalidDataset, NoAcceptedContext
 from dicomnet.part10 import DEFLATED, EXPLICIT_VR_BIG_ENDIAN
-from dicomnet.spool import SPOOL_PREFIX as SPOOL_PREFIX
-from dicomnet.spool import Buffer, ByteSpool, SpooledFile, remove, replacing, write_all
-from dicomnet.spool import Path as Path
+from dicomnet.spool import (
+    SPOOL_PREFIX as SPOOL_PREFIX,
+    Buffer,
+    ByteSpool,
+    Path as Path,
+    SpooledFile,
+    remove,
+    replacing,
+    write_all,
+)
 from dicomnet.ul.negotiation import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, AcceptedContext
 
 if TYPE_CHECKING:

@@ -9,8 +9,14 @@ from typing import Any
 
 import pytest
 
-from dicomnet import AssociationAborted, DeadlineExceeded, LocalProtocolError, RemoteProtocolError, TransportError
-from dicomnet import callbacks as c
+from dicomnet import (
+    AssociationAborted,
+    DeadlineExceeded,
+    LocalProtocolError,
+    RemoteProtocolError,
+    TransportError,
+    callbacks as c,
+)
 from dicomnet.callbacks import DicomAssociate, NetError
 from dicomnet.callbacks.enums import net_error
 from dicomnet.config import IMPLEMENTATION_CLASS_UID, MAX_PDU_LENGTH, Identity

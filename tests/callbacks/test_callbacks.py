@@ -21,8 +21,9 @@ from tests.callbacks.recorder import (
     Stage,
     eventually,
     proposal,
+    quick,
 )
-from tests.faces.wire import ABORT, AC, Scripted, Wire, echo_rq, store_rq
+from tests.faces.wire import ABORT, AC, RQ, Scripted, Wire, echo_rq, store_rq
 
 
 class Storing(Scu):
@@ -111,10 +112,10 @@ def test_nothing_is_answered_by_itself(stage: Stage) -> None:
 
     listener = stage.listener(Mute)
     with Wire.to(listener.host_port) as wire:
-        wire.sends(*[_request()])
+        wire.sends(RQ)
         client = stage.wait("client", "on_receive_associate_request") and listener.clients[0]
         assert wire.is_quiet_for(0.05)
-        client.send_associate_accept(DicomAssociate.accepting(_associate(), [VERIFICATION, CT]))
+        client.send_associate_accept(DicomAssociate.accepting(DicomAssociate.from_request(RQ), [VERIFICATION, CT]))
         wire.hears()
         wire.sends(echo_rq(1), store_rq(2))
         stage.wait("client", "on_receive_c_store_request")
@@ -125,16 +126,6 @@ def test_nothing_is_answered_by_itself(stage: Stage) -> None:
         wire.sends(b"\x05\0\0\0\0\x04\0\0\0\0")
         stage.wait("client", "on_receive_release_request")
         assert wire.is_quiet_for(0.05)
-
-
-def _associate() -> DicomAssociate:
-    return DicomAssociate.from_request(_request())
-
-
-def _request() -> Any:
-    from tests.faces.wire import RQ
-
-    return RQ
 
 
 # --- threads --------------------------------------------------------------------------------------------------------
@@ -375,7 +366,6 @@ def test_a_peers_fault_is_one_line_without_a_traceback(stage: Stage, caplog: pyt
 
 def test_a_peer_that_answers_before_a_callback_returns_is_heard_after_it(stage: Stage) -> None:
     """§2: a time limit does not pass because a callback took long: the answer is there."""
-    from tests.callbacks.recorder import quick
 
     class Slow(Scu):
         def on_receive_associate_accept(self, associate: DicomAssociate) -> None:

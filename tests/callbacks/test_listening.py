@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -374,3 +375,56 @@ def test_timeouts_and_limits_are_the_objects_own(stage: Stage) -> None:
     assert DicomNet().timeouts.artim == 30
     assert DicomNet(timeouts=quick("artim")).timeouts.artim != 30
     assert DicomNet().max_clients == Limits().associations
+
+
+class _NoThreads:
+    """``threading.Thread.start`` as it is when the system has no more of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *named: str) -> None:
+        start = threading.Thread.start
+
+        def refusing(thread: threading.Thread) -> None:
+            if thread.name in named:
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refusing)
+
+
+def test_without_a_thread_there_is_no_connection(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """§2: the library never stays silent, and leaves nothing behind."""
+    _NoThreads(monkeypatch, "dicomnet Scu", "dicomnet Silent listen")
+
+    class Silent(DicomNet):
+        pass
+
+    with pytest.raises(TransportError, match="no thread"):
+        stage.connected(stage.listener().host_port)
+    listener = Silent()
+    with pytest.raises(TransportError, match="can't start new thread"):
+        listener.listen("", 0, 5)
+    assert not listener.is_activated()
+    assert stage.told("SCU") == []
+
+
+def test_without_a_thread_a_client_is_not_accepted(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """§2: the listening object goes on."""
+    _NoThreads(monkeypatch, "dicomnet Starved")
+    listener = stage.listener(type("Starved", (Scp,), {}))
+    for _ in range(2):
+        with Wire.to(listener.host_port) as wire:
+            assert wire.hears() is None
+    assert listener.client_count == 0
+    assert "no thread for a connection" in caplog.text
+
+
+def test_without_a_thread_nobody_is_refused_politely(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """§2: then the connection is just closed."""
+    _NoThreads(monkeypatch, "dicomnet _Refusal")
+    listener = stage.listener(max_clients=0)
+    for _ in range(2):
+        with Wire.to(listener.host_port) as wire:
+            assert wire.hears() is None
+    assert listener.is_activated()

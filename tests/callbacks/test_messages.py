@@ -296,3 +296,24 @@ def test_identifiers_go_out_in_the_contexts_transfer_syntax(stage: Stage) -> Non
     ds = stage.wait("client", "on_receive_c_find_request")[-1]
     assert ds.transfer_syntax == CONTEXTS[7][1]
     assert ds.decode() == DS
+
+
+def test_command_sets_survive_being_shown() -> None:
+    """§3: whatever a peer sent: what does not fit its VR, several tags, texts with backslashes, nothing."""
+    from dicomnet.callbacks import commands
+
+    elements: Any = {
+        0x0100: 0x30,
+        0x0110: b"\1\2\3",
+        0x0901: (0x00100010, 0x00100020),
+        0x0902: "a\\b",
+        0x0903: 0,
+        0x1000: "1.2.3",
+        0x1005: (0x00100010,),
+        0x7777: b"unknown",
+    }
+    shown = commands.as_dataset(elements)
+    assert commands.as_command_set(shown) == elements
+    shown.ErrorComment = None
+    shown.AttributeIdentifierList = None
+    assert commands.as_command_set(shown).keys() == elements.keys() - {0x0902, 0x1005}

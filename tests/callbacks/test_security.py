@@ -21,12 +21,15 @@ PASSWORD = "swordfish"
 
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with cert.pem, key.pem and encrypted.pem (the same key, with a password) for 127.0.0.1."""
+    return certificates(tmp_path_factory.mktemp("pem"))
+
+
+def certificates(folder: Path) -> Path:
+    """The folder, with cert.pem, key.pem and encrypted.pem (the same key, with a password) for 127.0.0.1."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    folder = tmp_path_factory.mktemp("pem")
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "dicomnet test")])
     now = datetime.datetime.now(datetime.UTC)

@@ -4,11 +4,9 @@ import contextlib
 import struct
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from dicomnet.dimse import command as c
-from dicomnet.dimse import messages
+from dicomnet.dimse import command as c, messages
 from dicomnet.dimse.command import InvalidCommand
 from tests.dimse import strategies
 

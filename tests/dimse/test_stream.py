@@ -1,8 +1,7 @@
 """Messages from fragments (PS3.7 6.3, PS3.8 E): whatever the pieces, the messages are the same; nothing is joined."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from dicomnet.config import Limits, Timeouts
 from dicomnet.dimse import messages

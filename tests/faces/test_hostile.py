@@ -24,8 +24,7 @@ import pytest
 
 import dicomnet
 from dicomnet import Identity, Limits
-from dicomnet.dimse import command as command_sets
-from dicomnet.dimse import messages
+from dicomnet.dimse import command as command_sets, messages
 from dicomnet.dimse.messages import CommandField, Request
 from dicomnet.ul import pdu
 from tests.faces.conftest import QUICK, Scp, ct, eventually, quick, spooled

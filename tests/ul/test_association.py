@@ -4,8 +4,7 @@ import dataclasses
 import struct
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from dicomnet.config import MAX_PDU_LENGTH, Identity, Limits
 from dicomnet.errors import LocalProtocolError

@@ -4,8 +4,7 @@ import struct
 import tracemalloc
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from dicomnet.config import MAX_PDU_LENGTH, Limits
 from dicomnet.ul import framer, pdu

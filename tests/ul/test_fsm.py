@@ -6,16 +6,14 @@ The cells are written down here a second time, the way the standard's prose grou
 import copy
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from dicomnet.config import Timeouts
 from dicomnet.errors import LocalProtocolError
 from dicomnet.ul import events, pdu
 from dicomnet.ul.association import Association
 from dicomnet.ul.fsm import ACTIONS, TABLE, Event, State
-from tests.ul import dialogue as d
-from tests.ul import strategies
+from tests.ul import dialogue as d, strategies
 from tests.ul.dialogue import PATHS, Dialogue, Failed, in_state
 
 RECEIVED = """
@@ -152,7 +150,7 @@ def effects(role: str, event: Event, state: int) -> tuple[list, list, int, float
 def snapshot(association: Association) -> dict[str, object]:
     """All there is to an association, but for the time of the last call."""
     inside = {name: copy.copy(value) for name, value in vars(association).items() if name != "_now"}
-    inside["_framer"] = {name: copy.copy(value) for name, value in vars(association._framer).items()}
+    inside["framer"] = {name: copy.copy(value) for name, value in vars(association.framer).items()}
     return inside
 
 

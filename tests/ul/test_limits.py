@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from dicomnet.config import Timeouts
 from dicomnet.ul import events, pdu

@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from dicomnet.config import Identity
 from dicomnet.ul import pdu

@@ -33,9 +33,8 @@ from dicomnet.errors import (
     RemoteProtocolError,
     TransportError,
 )
-from dicomnet.transport import TlsTransport, Transport
-from dicomnet.ul import events
-from dicomnet.ul import pdu as ul_pdu
+from dicomnet.transport import Transport
+from dicomnet.ul import events, pdu as ul_pdu
 from dicomnet.ul.fsm import Event, State
 
 if TYPE_CHECKING:
@@ -216,7 +215,7 @@ class Connection(Session):
         if self._waiters is None:
             read = [link.socket, self._wake]
             self._waiters = transport.Waiter(read), transport.Waiter(read, [link.socket])
-        if isinstance(link, TlsTransport) and link.tls.pending():
+        if link.pending:
             return True
         if not self._waiters[write].wait(None if deadline is None else deadline - time.monotonic()):
             return False
@@ -283,6 +282,8 @@ class Connection(Session):
             with self.lock:
                 happened = self.stream.receive_data(data, time.monotonic())
                 self._queue_abort()
+            if self.stream.expects_more:
+                link.acknowledge()
             self._received += len(data)
             if happened or self._received >= _PROGRESS:
                 self._progress()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicomnet import transport
 from dicomnet.callbacks.enums import NetError, net_error
-from dicomnet.errors import LocalProtocolError
+from dicomnet.errors import LocalProtocolError, TransportError
 
 if TYPE_CHECKING:
     from dicomnet.callbacks.net import DicomNet
@@ -107,6 +107,8 @@ class Listener:
                     self._accept()
             self._listener.close()
             self._wait_for_clients()
+        except Exception:  # ours: a defect
+            log.exception("port %d: listening ended by an error of the library", self.address[1])
         finally:
             self._listener.close()
             self._end()
@@ -161,12 +163,12 @@ class Listener:
             sock.close()
             return
         refusal = self.net._refusal(self, sock)
-        if refusal is not None:
-            with self.lock:
-                self._refused.add(refusal)
+        with self.lock:
+            self._refused.add(refusal)
+        with contextlib.suppress(TransportError):  # no thread even for that: it is just closed
             refusal._begin()
-            if self.closing:
-                refusal._close(forced=True)
+        if self.closing:
+            refusal._close(forced=True)
 
     def _call(self, callback: Callable[[], None]) -> None:
         try:

@@ -490,7 +490,7 @@ class DicomNet(Services):
         else:
             home.forget(self, lambda: home.net.on_close(error, self))
 
-    def _refusal(self, listener: Listener, sock: socket.socket) -> DicomNet | None:
+    def _refusal(self, listener: Listener, sock: socket.socket) -> DicomNet:
         """Too many clients: this one is told so when it asks (PS3.8 Table 9-21: transient, local limit exceeded)."""
         refusal = _Refusal(self.security, timeouts=self.timeouts, limits=self.limits)
         refusal._tls, refusal._home = self._tls, listener

@@ -17,15 +17,13 @@ from dicomnet.callbacks.associate import DicomAssociate
 from dicomnet.callbacks.enums import PduType
 from dicomnet.callbacks.outbox import Batch, Item, Operation, Outbox
 from dicomnet.dataset import EncodedDataset, Spool
-from dicomnet.dimse import command as dimse_command
-from dicomnet.dimse import messages
+from dicomnet.dimse import command as dimse_command, messages
 from dicomnet.dimse.messages import CommandField, Request, Response, Unusable
 from dicomnet.dimse.status import Status
 from dicomnet.dimse.stream import MessageStream
 from dicomnet.errors import DeadlineExceeded, LocalProtocolError, QueueFull
 from dicomnet.ul import pdu as ul_pdu
 from dicomnet.ul.association import Association
-from dicomnet.ul.framer import fragment_length
 from dicomnet.ul.fsm import Event, State
 from dicomnet.ul.negotiation import AcceptedContext
 
@@ -216,7 +214,7 @@ class Session:
 
     def _wire_length(self, length: int) -> int:
         """What ``length`` bytes of a command or data set take with the headers of their PDUs."""
-        return length + _HEADERS * max(1, -(-length // fragment_length(self.association.peer_max_length)))
+        return length + _HEADERS * max(1, -(-length // self.association.fragment_length))
 
     def _edited(
         self, presentation_id: int, command_set: dimse_command.CommandSet, data: memoryview | None

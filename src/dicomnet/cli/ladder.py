@@ -70,7 +70,7 @@ def argument_text(value: Any) -> str:
         case bytes():
             return f"<{size_text(len(value))}>"
         case os.PathLike():
-            return os.path.basename(value)
+            return os.path.basename(os.fsdecode(value))
         case int():
             return str(int(value))
         case str() if value.startswith("1.2.840.10008."):

@@ -13,6 +13,7 @@ from dicomnet.cli.output import printable
 
 # In the order of the help. The command ``name`` is the object ``command`` of the module ``dicomnet.cli.<name>``.
 COMMANDS: Final = {
+    "demo": "Show who calls what and who is told what, on real files.",
     "echo": "Ask a peer whether it is there (C-ECHO).",
     "send": "Send files and folders to a peer (C-STORE).",
     "receive": "Store what peers send into a folder.",

@@ -85,8 +85,8 @@ class Conversation:
 
     # --- what arrives -----------------------------------------------------------------------------------------------
 
-    def receive_data(self, data: memoryview, now: float) -> None:
-        """Bytes from the peer; afterwards ``data`` may be reused."""
+    def receive_data(self, data: memoryview, now: float) -> bool:
+        """Bytes from the peer; afterwards ``data`` may be reused. True if it is in mid-message and has more to send."""
         self._last_received = now
         self._received += len(data)
         if self._received >= _PROGRESS:
@@ -99,6 +99,7 @@ class Conversation:
                 self._route(event)
         if self.association.close_wanted:  # without an event: an A-ABORT that comes before the request (AA-2)
             self.end(None)
+        return self.stream.expects_more
 
     def receive_eof(self, now: float, error: OSError | None = None) -> None:
         """The connection is closed, by the peer or by ``error``."""
@@ -303,12 +304,14 @@ class Conversation:
             await self._await_abandoned()
         if not io.window.acquire(False):
             await io.pass_gate(io.window)
-        exchange = _Exchange(context_id, request.command)
-        message_id = request.message_id = self._next_message_id()
-        self._exchanges[message_id] = exchange
+        message_id = self._last_message_id % 0xFFFF + 1
+        while message_id in self._exchanges:  # N-23: one that no outstanding request has
+            message_id = message_id % 0xFFFF + 1
+        self._last_message_id = request.message_id = message_id
+        exchange = self._exchanges[message_id] = _Exchange(context_id, request.command)
         try:
             self._check_open()
-            await self._send(context_id, _encode(request), view)
+            await self._send(context_id, templates.encode_request(request) or _encode(request), view)
         except BaseException:  # nothing has gone out, or the association is over
             self._finish(message_id)
             raise
@@ -348,14 +351,6 @@ class Conversation:
         """Nobody else reads the responses to abandoned requests, and they hold places in the operations window."""
         if not await self.io.until(lambda: self.over or not self._abandoned, self._response_deadline()):
             await self._give_up_response()
-
-    def _next_message_id(self) -> int:
-        """One that no outstanding request has (N-23)."""
-        message_id = self._last_message_id % 0xFFFF + 1
-        while message_id in self._exchanges:
-            message_id = message_id % 0xFFFF + 1
-        self._last_message_id = message_id
-        return message_id
 
     def _finish(self, message_id: int) -> None:
         self._abandoned.discard(message_id)
@@ -495,7 +490,7 @@ class Conversation:
 
     def _encode_response(self, response: Response) -> bytes:
         try:
-            return templates.encode(response) or messages.encode(response)
+            return templates.encode_response(response) or messages.encode(response)
         except Exception as error:  # a value that the handler put into it: anything
             self.io.report("a handler's response cannot be encoded", error)
             failure = Response(Status.PROCESSING_FAILURE, error_comment=f"{type(error).__name__} in the handler")
@@ -566,8 +561,6 @@ def _check(request: Request, context: AcceptedContext, dataset: object) -> Respo
 
 
 def _encode(request: Request) -> bytes:
-    if (encoded := templates.encode(request)) is not None:
-        return encoded
     try:
         return messages.encode(request)
     except ValueError as error:

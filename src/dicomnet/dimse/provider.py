@@ -75,7 +75,7 @@ def as_response(result: object) -> Response:
     A Response is copied: a handler may return the same one each time. Raises TypeError and ValueError.
     """
     if type(result) is Status:
-        return Response(result)
+        return Response.plain(result)
     if isinstance(result, Response):
         return replace(result)
     if isinstance(result, int) and not isinstance(result, bool):

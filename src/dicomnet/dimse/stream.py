@@ -71,7 +71,7 @@ class MessageStream:
     @property
     def expects_more(self) -> bool:
         """True while a message or a PDU has begun and not ended: the peer has more to send."""
-        return self._context_id != 0 or self.association.mid_pdu
+        return self._context_id != 0 or self.association.framer.mid_pdu
 
     def receive_data(self, data: Buffer, now: float) -> list[Event]:
         """Bytes from the peer → what they brought: messages, and the association's other events, in order."""

@@ -50,13 +50,10 @@ def _class_uid(value: bytes) -> str:
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-def encode(message: Request | Response) -> bytes | None:
-    """The command set of ``message``, or None if it has no template."""
+def encode_request(request: Request) -> bytes | None:
+    """The command set of ``request``, or None if it has no template."""
     try:
-        if type(message) is Request:
-            body = _request(message)
-        else:
-            body = _response(message)  # type: ignore[arg-type]
+        body = _request(request)
     except struct.error:  # a value out of range: the general code says which
         return None
     return body and _group_length(_GROUP_LENGTH, len(body)) + body
@@ -81,6 +78,15 @@ def _request(request: Request) -> bytes | None:
             _FIELD, command, _MESSAGE_ID, request.message_id, _DATA_SET_TYPE, _NO_DATA_SET
         )
     return None
+
+
+def encode_response(response: Response) -> bytes | None:
+    """The command set of ``response``, or None if it has no template."""
+    try:
+        body = _response(response)
+    except struct.error:  # a value out of range: the general code says which
+        return None
+    return body and _group_length(_GROUP_LENGTH, len(body)) + body
 
 
 def _response(response: Response) -> bytes | None:
@@ -160,13 +166,12 @@ def _read_response(data: bytes, at: int, command: CommandField, message_id: int)
         if (found := _instance(data, end)) is None:
             return None
         instance = found
-    return Response(
-        _SUCCESS if status == 0 else Status(status),
-        sop_class_uid=_class_uid(data[_START:at]),
-        sop_instance_uid=instance,
-        command=command,
-        message_id=message_id,
-    )
+    response = Response.plain(_SUCCESS if status == 0 else Status(status))
+    response.sop_class_uid = _class_uid(data[_START:at])
+    response.sop_instance_uid = instance
+    response.command = command
+    response.message_id = message_id
+    return response
 
 
 def _read_store_request(data: bytes, at: int, message_id: int, priority: int) -> Request | None:

@@ -72,7 +72,7 @@ class Association:
         self.window = (1, 1)
 
         # Bytes and events on their way.
-        self._framer = Framer(max_length, limits)
+        self.framer = Framer(max_length, limits)
         self._events: list[events.UlEvent] = []
         self._output: list[Buffer] = []
 
@@ -100,7 +100,7 @@ class Association:
             raise LocalProtocolError("data before transport_opened")
         if state is State.IDLE:  # after the end: nothing that comes means anything
             return
-        for frame in self._framer.receive(data):
+        for frame in self.framer.receive(data):
             if type(frame) is Fragment and self.state is State.ESTABLISHED and frame.context_id in self.contexts:
                 self._events.append(frame)  # DT-2: the common case
             elif self.close_wanted:
@@ -111,10 +111,10 @@ class Association:
                 self._receive_pdu(frame)
             else:
                 self._step(Event.INVALID_PDU, frame)
-        if not self._framer.mid_pdu or self.state in (State.IDLE, State.AWAITING_CLOSE):
+        if not self.framer.mid_pdu or self.state in (State.IDLE, State.AWAITING_CLOSE):
             self._pdu_deadline = None
-        elif self._pdu_deadline is None or self._pdus_begun != self._framer.pdus_begun:
-            self._pdus_begun = self._framer.pdus_begun
+        elif self._pdu_deadline is None or self._pdus_begun != self.framer.pdus_begun:
+            self._pdus_begun = self.framer.pdus_begun
             self._pdu_deadline = None if self.timeouts.pdu is None else now + self.timeouts.pdu
         if self._artim is not None or self._wait is not None:
             self._check_waits(now)  # a peer that never stops sending must not keep us from looking at the clock
@@ -154,11 +154,6 @@ class Association:
         """Buffers to write, in order, since the last call."""
         output, self._output = self._output, []
         return output
-
-    @property
-    def mid_pdu(self) -> bool:
-        """True while a PDU has begun and not ended."""
-        return self._framer.mid_pdu
 
     @property
     def has_output(self) -> bool:
@@ -277,7 +272,7 @@ class Association:
 
     def _announce(self, user: pdu.UserInformation) -> None:
         """What goes out in our A-ASSOCIATE PDU is what we receive (PS3.8 D.1); absent means unlimited."""
-        self.max_length = self._framer.max_length = user.max_length or 0
+        self.max_length = self.framer.max_length = user.max_length or 0
 
     def can(self, event: Event) -> bool:
         """Whether Table 9-10 has a cell for ``event`` in the present state; an association that ended has none."""
