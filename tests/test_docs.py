@@ -140,9 +140,13 @@ def command_of(name: str) -> click.Command:
     return import_module(f"dicomnet.cli.{name}").command
 
 
+def context_of(command: click.Command) -> click.Context:
+    return click.Context(command, parent=click.Context(program, **program.context_settings))
+
+
 def check_arguments(command: click.Command, arguments: list[str]) -> None:
     """As click does when the command is called; the files that are named are there."""
-    context = click.Context(command)
+    context = context_of(command)
     values, _, _ = command.make_parser(context).parse_args(list(arguments))
     for parameter in command.get_params(context):
         if isinstance(parameter.type, click.Path) and parameter.type.exists:
@@ -150,7 +154,7 @@ def check_arguments(command: click.Command, arguments: list[str]) -> None:
             for name in [given] if isinstance(given, str) else given:
                 assert not Path(name).is_absolute()
                 Path(name).touch()
-    command.make_context(command.name, list(arguments))
+    command.make_context(command.name, list(arguments), parent=context.parent)
 
 
 # --- the command line -----------------------------------------------------------------------------------------------
@@ -173,7 +177,7 @@ def test_every_option_is_in_the_manual(name: str) -> None:
     shared = page[page.index("## Options that all commands have") : page.index("## JSON")]
     own, common = set(), set()
     command = command_of(name)
-    for option in command.get_params(click.Context(command, parent=click.Context(program, **program.context_settings))):
+    for option in command.get_params(context_of(command)):
         if isinstance(option, click.Option):
             (common if hasattr(option, "section") or "--help" in option.opts else own).update(option.opts)
     assert own == set(re.findall(r"^\| `(--[a-z-]+)", SECTIONS[name], re.M))

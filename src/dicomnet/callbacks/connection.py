@@ -89,12 +89,8 @@ class Connection(Session):
         self.thread = threading.Thread(target=self._run, name=f"dicomnet {type(net).__name__}", daemon=True)
 
     def start(self) -> None:
-        """Raises RuntimeError if the system has no more threads."""
-        try:
-            self.thread.start()
-        except RuntimeError:
-            self.discard()
-            raise
+        """Raises RuntimeError if the system has no more threads; then ``discard`` it."""
+        self.thread.start()
 
     def discard(self) -> None:
         """It is not to be started."""

@@ -319,6 +319,7 @@ class DicomNet(Services):
         except RuntimeError as error:
             if self._home is not None:
                 self._home.forget(self)
+            self._connection.discard()
             self.last_error = error
             raise TransportError(f"no thread for a connection: {error}") from error
 
