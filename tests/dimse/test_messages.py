@@ -163,3 +163,17 @@ def test_services_have_the_standards_names():
     """PS3.7 E.1."""
     assert messages.service(CommandField.N_EVENT_REPORT) == "N-EVENT-REPORT"
     assert messages.service(0x7777) == "command 7777H"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Request(CommandField.C_ECHO, 0x10000, "1.2"),
+        Response(0, command=CommandField.C_ECHO, message_id=0x10000, sop_class_uid="1.2"),
+    ],
+)
+def test_a_value_out_of_range_has_no_template(message):
+    """PS3.7 E.1: Message ID is a US; the general code says what is wrong."""
+    assert by_template(message) is None
+    with pytest.raises(ValueError, match="0110|0120"):
+        messages.encode(message)
