@@ -59,7 +59,7 @@ class Settings:
     @property
     def plan(self) -> Plan:
         """Eight tables: in two minutes if quick, else in a quarter of an hour."""
-        return Plan(rounds=self.rounds, warm_up=not self.quick, seconds=10.0 if self.quick else 90.0)
+        return Plan(rounds=self.rounds, warm_up=not self.quick, seconds=8.0 if self.quick else 90.0)
 
     @property
     def load(self) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ class Goal:
     against: str = ""
     less: str = ""
     key: str = "rate"
-    what: str = ""  # for the reader, when the key is not the rate
+    what: str = ""  # for the reader: what the key is, if not the rate; when it is due, if later
     at_least: float | None = None
     at_most: float | None = None
 

@@ -1,4 +1,4 @@
-"""The benchmarks' own arithmetic, tables and corpora. Nothing here is timed: what is fast is for ``make bench`` to say."""
+"""The benchmarks' own arithmetic, tables and corpora. Nothing here is timed: that is for ``make bench``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pydicom
 import pytest
-
-from benchmarks import canned, measure, report, synthetic
+from benchmarks import canned, measure, report
 from benchmarks.corpora import cache_in, corpus, digest_of
 from benchmarks.measure import Contender, Figures, Plan, Result, alternate
 from benchmarks.processes import Failed, Missing, Process, Program
 from benchmarks.scenarios import SCENARIOS, Goal, Scenario, Settings
+
 from dicomnet.ul.pdu import AssociateRq, decode
 
 OURS, THEIRS = Contender(name="ours", scu=Program()), Contender(name="theirs", scu=Program())
@@ -107,8 +107,8 @@ class TestRounds:
         (result,) = alternate(lambda *_: {"ms": 1.0}, [slow], Plan(rounds=5, warm_up=True), tmp_path)
         assert len(result.rounds) == 1
 
-    def test_when_the_time_is_up_the_first_round_is_the_last(self, tmp_path: Path) -> None:
-        plan = Plan(rounds=5, warm_up=False, seconds=0)
+    def test_when_the_time_is_up_what_was_not_measured_says_so(self, tmp_path: Path) -> None:
+        plan = Plan(rounds=5, warm_up=False, seconds=-1)
         (result,) = alternate(lambda *_: {"ms": 1.0}, [OURS], plan, tmp_path)
         assert not result.rounds
         assert "time for this table was up" in result.missing
@@ -172,7 +172,7 @@ class TestCorpora:
     def test_nothing_unfinished_stays_beside_it(self, tmp_path: Path) -> None:
         cache = cache_in(tmp_path)
         corpus(cache, "small", 1)
-        assert [path.name for path in cache.iterdir()] == [f"small-1-v{synthetic.VERSION}"]
+        assert [path.name.startswith("small-1-") for path in cache.iterdir()] == [True]
 
     def test_a_digest_is_of_the_data_set_alone(self, tmp_path: Path) -> None:
         """PS3.10 7.1: the file meta information may differ, and does when somebody else has written it."""

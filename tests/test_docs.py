@@ -81,23 +81,26 @@ def test_blocks_say_what_they_are(page: Path) -> None:
 def test_the_examples_of_a_page_work(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In order, in one namespace, and they close what they open."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    namespace = {"__name__": page.stem}
+    namespace, before = {"__name__": page.stem}, library_threads()
     for block in blocks_of(page):
         if block.language == "python":
             padding = "\n" * (block.line - 1)  # so that a traceback shows the line of the page
             code = compile(padding + block.text, str(page), "exec")
             if block.not_run is None:
                 exec(code, namespace)
-    assert not left_behind()
+    assert not left_behind(before)
 
 
-def left_behind() -> list[str]:
+def library_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("dicomnet")}
+
+
+def left_behind(before: set[threading.Thread]) -> set[threading.Thread]:
     """Threads of the library that do not end: of servers, associations or callback objects that are still open."""
     until = time.monotonic() + 10
-    for thread in threading.enumerate():
-        if thread.name.startswith("dicomnet"):
-            thread.join(max(0.0, until - time.monotonic()))
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("dicomnet")]
+    for thread in library_threads() - before:
+        thread.join(max(0.0, until - time.monotonic()))
+    return library_threads() - before
 
 
 def commands() -> Iterator[tuple[str, str]]:

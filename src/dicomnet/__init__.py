@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dicomnet.config import Identity as Identity, Limits as Limits, Peer as Peer, Timeouts as Timeouts
     from dicomnet.dataset import EncodedDataset as EncodedDataset
     from dicomnet.dimse.messages import Priority as Priority, Response as Response
+    from dicomnet.dimse.provider import AssociationInfo as AssociationInfo, Indication as Indication
     from dicomnet.dimse.status import Status as Status
     from dicomnet.errors import (
         AbortReason as AbortReason,
@@ -70,6 +71,7 @@ _MODULES = {
     "config": ("Identity", "Limits", "Peer", "Timeouts"),
     "dataset": ("EncodedDataset",),
     "dimse.messages": ("Priority", "Response"),
+    "dimse.provider": ("AssociationInfo", "Indication"),
     "dimse.status": ("Status",),
     "errors": (
         "AbortReason",

@@ -22,10 +22,10 @@ class AE:
     """An application entity that serves associations.
 
     ``title``: 1–16 characters. ``contexts``: SOP class UIDs, (UID, [transfer syntaxes]) pairs or PresentationContexts;
-    a UID alone supports every transfer syntax of the standard, in the requestor's order of preference; a list of
-    transfer syntaxes states the AE's own. ``accept_calling``: AE titles that may call (None: all).
-    ``require_called``: the called AE title must be ours. ``max_associations``, ``max_associations_per_peer`` (of one
-    AE title): past them a request gets A-ASSOCIATE-RJ 2/3/2; None takes the numbers of ``limits``. ``max_pdu_length``:
+    a UID alone supports every transfer syntax that encodes whole data sets, in the requestor's order of preference; a
+    list of transfer syntaxes states the AE's own. ``accept_calling``: AE titles that may call (None: all).
+    ``require_called``: the called AE title must be ours. ``max_associations``, ``max_associations_per_peer`` (of one AE
+    title): past them a request gets A-ASSOCIATE-RJ 2/3/2; None takes the numbers of ``limits``. ``max_pdu_length``:
     bytes, 0 is unlimited. ``async_ops``: (invoked, performed) as a requestor may ask for, 0 is unlimited. ``roles``:
     SOP class → (SCU, SCP) that a requestor may take. ``spool_folder``: where received data sets above
     ``limits.spool_size`` wait (None: a private temporary folder).
@@ -155,10 +155,19 @@ def _is_ae_title(title: str) -> bool:
 
 @lru_cache(maxsize=1)
 def known_transfer_syntaxes() -> frozenset[str]:
-    """UIDs of every transfer syntax in the standard's dictionary (PS3.6 Table A-1)."""
+    """UIDs of the transfer syntaxes in the standard's dictionary (PS3.6 Table A-1) that encode whole data sets."""
     from pydicom._uid_dict import UID_dictionary
 
-    return frozenset(uid for uid, (_name, kind, *_rest) in UID_dictionary.items() if kind == "Transfer Syntax")
+    return frozenset(
+        uid
+        for uid, (name, kind, *_rest) in UID_dictionary.items()
+        if kind == "Transfer Syntax" and not name.startswith(_NOT_WHOLE)
+    )
+
+
+# A pointer to pixel data elsewhere, live video, an e-mail's parts, a text form, another file format: an acceptor has to
+# name them if it wants them.
+_NOT_WHOLE = ("JPIP", "SMPTE", "RFC 2557", "XML", "Papyrus")
 
 
 @lru_cache(maxsize=1)

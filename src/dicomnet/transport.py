@@ -1,8 +1,8 @@
-"""TCP and TLS connections for the faces that block: never blocking by themselves, waited for with a deadline.
+"""TCP and TLS connections for the faces that block: every wait has a limit.
 
-One idea: the socket does not block; whoever uses it tries first and then waits for just the time that is left. The
-options that decide how fast DICOM is live here: no Nagle (PS3.8 sends small PDUs and waits for the answer),
-acknowledgements at once where the platform lets us ask for them, no fixed buffer sizes.
+One idea: try first, then wait for just the time that is left. The options that decide how fast DICOM is live here: no
+Nagle (PS3.8 sends small PDUs and waits for the answer), acknowledgements at once where they are needed and the platform
+lets us ask for them, no fixed buffer sizes.
 """
 
 from __future__ import annotations

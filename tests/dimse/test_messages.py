@@ -175,5 +175,5 @@ def test_services_have_the_standards_names():
 def test_a_value_out_of_range_has_no_template(message):
     """PS3.7 E.1: Message ID is a US; the general code says what is wrong."""
     assert by_template(message) is None
-    with pytest.raises(ValueError, match="0110|0120"):
+    with pytest.raises(ValueError, match=r"0110|0120"):
         messages.encode(message)

@@ -359,6 +359,16 @@ def test_a_store_without_a_data_set_is_refused():
     assert responses(served.answers(message(CT_CONTEXT, request))) == [(1, Status.CANNOT_UNDERSTAND)]
 
 
+@pytest.mark.parametrize("uid", ["../../etc/x", "1.2/3", "1.2\\3", "1.2.3\0.4", "C:1.2", "1." * 33, "1.2.3 4"])
+def test_an_instance_uid_that_is_none_does_not_reach_the_handler(uid):
+    """0117 (PS3.7 C.5.15): handlers make file names of UIDs, and the peer is hostile until proven otherwise."""
+    served = answering(lambda request: pytest.fail("the handler was called"), "c_store")
+    request = store_request()
+    request.sop_instance_uid = uid
+    sent = message(CT_CONTEXT, request, b"private!")
+    assert responses(served.answers(sent)) == [(1, Status.INVALID_SOP_INSTANCE)]
+
+
 def test_a_full_disk_is_told_and_the_association_lives(tmp_path):
     """A700: the peer may try again; the next one may fit."""
     served = answering(lambda request: 0, "c_store", limits=Limits(spool_size=200), folder=str(tmp_path / "missing"))

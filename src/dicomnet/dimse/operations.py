@@ -7,6 +7,7 @@ the inbox of the exchange that asked, requests to the queue of the acceptor; who
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -535,6 +536,7 @@ class Conversation:
             return Response(Status.PROCESSING_FAILURE, error_comment=f"{type(error).__name__} in the handler")
 
 
+_is_uid = re.compile(r"[0-9.]{1,64}").fullmatch  # PS3.5 9.1, but for leading zeros and empty components, which are seen
 _HANDLERS = {CommandField.C_ECHO: "c_echo", CommandField.C_STORE: "c_store"}
 
 
@@ -547,6 +549,9 @@ def _check(request: Request, context: AcceptedContext, dataset: object) -> Respo
     if request.sop_class_uid != context.abstract_syntax:  # PS3.4 Table B.2-1
         comment = "the Affected SOP Class UID is not that of the presentation context"
         return Response(Status.DATASET_MISMATCH, error_comment=comment)
+    if not _is_uid(request.sop_instance_uid):  # PS3.7 C.5.15: nobody shall make a file name of it
+        comment = "the Affected SOP Instance UID breaks the rules for UIDs"
+        return Response(Status.INVALID_SOP_INSTANCE, error_comment=comment)
     if dataset is None:
         return Response(Status.CANNOT_UNDERSTAND, error_comment="a C-STORE request without a data set")
     if isinstance(dataset, OSError):
