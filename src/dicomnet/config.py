@@ -10,6 +10,7 @@ IMPLEMENTATION_VERSION_NAME = "DICOMNET_0_1"
 
 # What we announce (PS3.8 D.1): large enough that the headers cost 0.02 %, small enough to fit the first-level buffers.
 MAX_PDU_LENGTH = 64 * 1024
+DEFAULT_CALLING_AE = "DICOMNET"
 DEFAULT_PORT = 104  # PS3.8 9.1.2: the well-known port
 
 

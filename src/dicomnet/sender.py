@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from dicomnet.blocking import DEFAULT_CALLING_AE, Association, associate
-from dicomnet.config import MAX_PDU_LENGTH, Identity, Limits, Peer, Timeouts, check_ae_title
+from dicomnet.blocking import Association, associate
+from dicomnet.config import DEFAULT_CALLING_AE, MAX_PDU_LENGTH, Identity, Limits, Peer, Timeouts, check_ae_title
 from dicomnet.dataset import UNCOMPRESSED, EncodedDataset, Path, load_file
 from dicomnet.errors import (
     AssociationAborted,

@@ -24,7 +24,7 @@ NO_ASSOCIATION: Final = 3  # refused, unreachable, TLS
 HALF_WAY: Final = 4  # aborted or timed out; also an error of dicomnet itself
 INTERRUPTED: Final = 130  # as shells have it for a program that SIGINT ended
 
-DEFAULT_AE: Final = "DICOMNET"
+DEFAULT_AE: Final = DEFAULT_CALLING_AE
 
 
 class Section(click.Option):

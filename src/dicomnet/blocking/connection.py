@@ -1,0 +1,282 @@
+"""A conversation over a socket, for threads: this face's ``Io``."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
+
+from dicomnet.config import Limits
+from dicomnet.dataset import Path, Spool
+from dicomnet.dimse.io import Gate
+from dicomnet.dimse.messages import Request, Response
+from dicomnet.dimse.operations import Conversation
+from dicomnet.errors import (
+    DeadlineExceeded,
+)
+from dicomnet.transport import Buffer, Transport
+from dicomnet.ul import association as ul
+from dicomnet.ul.fsm import State
+from dicomnet.ul.negotiation import AcceptedContext
+
+log = logging.getLogger("dicomnet")
+Result = TypeVar("Result")
+
+_LAST_WORDS: Final = 1.0  # seconds to find what the peer said before the connection broke
+
+
+def _finished(result: Awaitable[Any]) -> Any:
+    """The result of an async handler, which gets an event loop of its own."""
+    import asyncio  # costs 30 ms to import; few use async handlers here
+
+    async def finish() -> Any:
+        return await result
+
+    return asyncio.run(finish())
+
+
+class Connection:
+    """A conversation over a socket, for threads: this face's ``Io``.
+
+    ``self._turn`` guards the conversation and the association. Operations run while they hold it (``run``); whatever
+    waits for the network, for a handler or for another lock puts it aside.
+    """
+
+    def __init__(
+        self,
+        connected: Transport,
+        association: ul.Association,
+        limits: Limits,
+        spool_folder: Path | None,
+        name: str,
+    ) -> None:
+        self.transport = connected
+        self.association = association
+        self.conversation = Conversation(self, association, self._open_sink, limits)
+        self.name = name  # for log lines
+        self.stopping = False
+        self._limits = limits
+        self._spool_folder = spool_folder
+        self._turn = threading.Lock()
+        self._led = threading.Condition(self._turn)  # somebody has read, and goes
+        self._leading = False
+        self._followers = 0
+        self._flush_lock = threading.Lock()
+        self.window: Gate = threading.Lock()  # of one operation, until another size is negotiated
+        self.message: Gate = threading.Lock()
+        self._finished = False
+
+    def _open_sink(self, command: object, context: AcceptedContext) -> Spool:
+        sop = (command.sop_class_uid, command.sop_instance_uid) if isinstance(command, Request | Response) else ("", "")
+        request = self.association.request
+        assert request is not None
+        titles = (request.calling_ae, request.called_ae)
+        if self.association.requestor:
+            titles = titles[::-1]
+        return Spool(context.transfer_syntax, *sop, titles, self._limits, self._spool_folder)
+
+    def run(self, operation: Coroutine[Any, Any, Result]) -> Result:
+        """An operation of the conversation, from its beginning to its end.
+
+        One step is all there is: what it waits for blocks, and returns when it is done.
+        """
+        with self._turn:
+            try:
+                operation.send(None)
+            except StopIteration as stop:
+                result: Result = stop.value
+                return result
+        operation.close()
+        raise RuntimeError("an operation waited for something that this face does not supply")
+
+    # --- Io ---------------------------------------------------------------------------------------------------------
+
+    now = staticmethod(time.monotonic)
+
+    async def pass_gate(self, gate: Gate) -> None:
+        self._turn.release()
+        try:
+            gate.acquire()
+        finally:
+            self._turn.acquire()
+
+    def open_window(self, size: int) -> None:
+        """``size`` requests may be outstanding from now on; 0 is unlimited."""
+        if size != 1:
+            self.window = threading.Semaphore(size or 0xFFFF)
+
+    async def flush(self) -> None:
+        self._flush()
+
+    async def until(self, ready: Callable[[], object], deadline: float | None) -> bool:
+        return self._until(ready, deadline)
+
+    async def call(self, handler: Callable[..., Any], argument: Any) -> Any:
+        self._turn.release()
+        try:
+            result = handler(argument)
+            return _finished(result) if not isinstance(result, int) and inspect.isawaitable(result) else result
+        finally:
+            self._turn.acquire()
+
+    def report(self, text: str, error: BaseException | None = None) -> None:
+        log.warning("%s: %s", self.name, text, exc_info=error)
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """With the turn, which is put aside while this writes: all there is.
+
+        A connection that breaks ends the conversation; that is not raised from here.
+        """
+        turn, lock, association = self._turn, self._flush_lock, self.association
+        if not lock.acquire(False) and not self._wait_to_write():
+            return
+        failure: OSError | None = None
+        try:
+            while buffers := association.data_to_send():
+                turn.release()
+                try:
+                    if left := self.transport.send(buffers):
+                        self._write_rest(left)
+                except OSError as error:
+                    failure = error
+                    break
+                finally:
+                    turn.acquire()
+        finally:
+            lock.release()
+        if failure is not None:
+            # What the peer said before the connection broke (an A-ABORT, most likely) tells more than the error.
+            self._until(lambda: self.conversation.over, time.monotonic() + _LAST_WORDS)
+            self.conversation.receive_eof(time.monotonic(), failure)
+        elif association.state is State.AWAITING_CLOSE:
+            self.transport.half_close()
+
+    def _wait_to_write(self) -> bool:
+        """Another thread writes. False if it does so to a peer that does not read, and this cannot wait.
+
+        An A-ABORT cannot overtake what is half-written; then the connection just ends.
+        """
+        patience = -1.0
+        if self.stopping:
+            patience = 0.0
+        elif self.conversation.over and self.association.timeouts.closing is not None:
+            patience = self.association.timeouts.closing
+        self._turn.release()
+        try:
+            if self._flush_lock.acquire(timeout=patience):
+                return True
+        finally:
+            self._turn.acquire()
+        self.conversation.receive_eof(time.monotonic())
+        self.transport.shut_down()
+        return False
+
+    def _write_rest(self, left: Sequence[Buffer]) -> None:
+        """The peer reads more slowly than we write: wait for it, within the limit for what is in hand."""
+        seconds = self.association.timeouts.send
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while left and not self._broken:
+            wait = None if deadline is None else deadline - time.monotonic()
+            if (wait is None or wait > 0) and self.transport.wait_writable(wait):
+                left = self.transport.send(left)
+                continue
+            with self._turn:
+                # It may have said why it does not read.
+                self._until(lambda: self.conversation.over, time.monotonic() + _LAST_WORDS)
+                self.conversation.end(DeadlineExceeded("send", seconds))
+                self.conversation.receive_eof(time.monotonic())
+
+    @property
+    def _broken(self) -> bool:
+        return self.association.state is State.IDLE
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def _until(self, ready: Callable[[], object], deadline: float | None) -> bool:
+        """As ``Io.until``: with the turn, which is put aside while this waits."""
+        turn = self._turn
+        while not ready():
+            if self._leading:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._followers += 1
+                try:
+                    self._led.wait(left)
+                finally:
+                    self._followers -= 1
+                continue
+            self._leading = True
+            turn.release()
+            try:
+                in_time = self._read(deadline)
+            finally:
+                turn.acquire()
+                self._leading = False
+                if self._followers:
+                    self._led.notify_all()
+            if not in_time and not ready():
+                return False
+        return True
+
+    def _read(self, deadline: float | None) -> bool:
+        """Wait for bytes, ``deadline`` or a time limit of the association; hand over what came.
+
+        False if the deadline has passed.
+        """
+        until, now = deadline, time.monotonic()
+        limit = self.association.deadline
+        if limit is not None and (until is None or limit < until):
+            until = limit
+        if deadline is not None and now >= deadline:
+            return False
+        conversation = self.conversation
+        failure: OSError | None = None
+        data: memoryview | None = None
+        try:
+            data = self.transport.receive_within(None if until is None else until - now)
+        except OSError as error:
+            failure, data = error, memoryview(b"")
+        now = time.monotonic()
+        with self._turn:
+            if data:
+                if conversation.receive_data(data, now):
+                    self.transport.acknowledge()
+            elif data is None:
+                conversation.handle_timer(now)
+            else:
+                conversation.receive_eof(now, failure)
+            if self.association.has_output:
+                self._flush()
+        return True
+
+    # --- ending -----------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """After the last PDU: give the peer a moment to close first, then close. Safe to call twice."""
+        with self._turn:
+            first, self._finished = not self._finished, True
+            if self._leading:  # another thread waits for what will not come any more
+                self.transport.wake()
+        if first:
+            try:
+                with self._turn:
+                    self._until(lambda: self.association.state is not State.AWAITING_CLOSE, None)
+            finally:
+                self.transport.close()
+
+    def stop(self, *, at_once: bool) -> None:
+        """From another thread: A-ABORT, unless something is half-written.
+
+        Its own thread closes the connection when the peer has, or ``at_once``, which is for those that are silent: if
+        bytes are on their way, the peer's system throws the A-ABORT away when it learns that they were not read.
+        """
+        self.stopping = True
+        self.run(self.conversation.abort())
+        if at_once:
+            self.transport.wake()
