@@ -11,6 +11,7 @@ import click
 
 from dicomnet.cli.output import Output, log_to_stderr
 from dicomnet.cli.settings import Settings
+from dicomnet.config import DEFAULT_CALLING_AE
 
 if TYPE_CHECKING:
     from dicomnet.config import Peer
