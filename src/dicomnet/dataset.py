@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from dicomnet import part10
 from dicomnet.config import Limits
+from dicomnet.dimse.messages import Request, Response
 from dicomnet.errors import InvalidDataset, NoAcceptedContext
 from dicomnet.part10 import DEFLATED, EXPLICIT_VR_BIG_ENDIAN
 from dicomnet.spool import (
@@ -37,6 +38,9 @@ from dicomnet.ul.negotiation import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTL
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    from dicomnet.dimse.stream import OpenSink
+    from dicomnet.ul.association import Association
 
 # Between these nothing but the encoding of the elements differs, so that one can be made from another without loss.
 UNCOMPRESSED: Final = (
@@ -325,6 +329,22 @@ class Spool(ByteSpool):
             dataset._temporary = weakref.finalize(dataset, remove, stored.path)  # it goes when the object goes
             return dataset
         return EncodedDataset(stored, *self._identity, ae_titles=self._ae_titles, limits=self._limits)
+
+
+def spools(association: Association, limits: Limits, folder: Path | None) -> OpenSink:
+    """What opens a ``Spool`` for each data set that an association receives."""
+
+    def open_spool(command: object, context: AcceptedContext) -> Spool:
+        request = association.request
+        assert request is not None  # there is a context, so it was negotiated
+        uids = ("", "")
+        if isinstance(command, Request | Response):
+            uids = (command.sop_class_uid, command.sop_instance_uid)
+        titles = (request.calling_ae, request.called_ae)
+        sender_first = titles[::-1] if association.requestor else titles
+        return Spool(context.transfer_syntax, *uids, sender_first, limits, folder)
+
+    return open_spool
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

@@ -10,9 +10,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from dicomnet.config import Limits
-from dicomnet.dataset import Path, Spool
+from dicomnet.dataset import Path, spools
 from dicomnet.dimse.io import Gate
-from dicomnet.dimse.messages import Request, Response
 from dicomnet.dimse.operations import Conversation
 from dicomnet.errors import (
     DeadlineExceeded,
@@ -20,7 +19,6 @@ from dicomnet.errors import (
 from dicomnet.transport import Buffer, Transport
 from dicomnet.ul import association as ul
 from dicomnet.ul.fsm import State
-from dicomnet.ul.negotiation import AcceptedContext
 
 log = logging.getLogger("dicomnet")
 Result = TypeVar("Result")
@@ -55,11 +53,9 @@ class Connection:
     ) -> None:
         self.transport = connected
         self.association = association
-        self.conversation = Conversation(self, association, self._open_sink, limits)
+        self.conversation = Conversation(self, association, spools(association, limits, spool_folder), limits)
         self.name = name  # for log lines
         self.stopping = False
-        self._limits = limits
-        self._spool_folder = spool_folder
         self._turn = threading.Lock()
         self._led = threading.Condition(self._turn)  # somebody has read, and goes
         self._leading = False
@@ -68,15 +64,6 @@ class Connection:
         self.window: Gate = threading.Lock()  # of one operation, until another size is negotiated
         self.message: Gate = threading.Lock()
         self._finished = False
-
-    def _open_sink(self, command: object, context: AcceptedContext) -> Spool:
-        sop = (command.sop_class_uid, command.sop_instance_uid) if isinstance(command, Request | Response) else ("", "")
-        request = self.association.request
-        assert request is not None
-        titles = (request.calling_ae, request.called_ae)
-        if self.association.requestor:
-            titles = titles[::-1]
-        return Spool(context.transfer_syntax, *sop, titles, self._limits, self._spool_folder)
 
     def run(self, operation: Coroutine[Any, Any, Result]) -> Result:
         """An operation of the conversation, from its beginning to its end.

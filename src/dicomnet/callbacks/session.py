@@ -16,7 +16,7 @@ from dicomnet.callbacks import commands
 from dicomnet.callbacks.associate import DicomAssociate
 from dicomnet.callbacks.enums import PduType
 from dicomnet.callbacks.outbox import Batch, Item, Operation, Outbox
-from dicomnet.dataset import EncodedDataset, Spool
+from dicomnet.dataset import EncodedDataset, spools
 from dicomnet.dimse import command as dimse_command, messages
 from dicomnet.dimse.messages import CommandField, Request, Response, Unusable
 from dicomnet.dimse.status import Status
@@ -46,7 +46,9 @@ class Session:
         self._limits = net.limits
         self.lock = threading.RLock()
         self.association = Association(requestor=requestor, timeouts=net.timeouts, limits=net.limits)
-        self.stream = MessageStream(self.association, self._open_sink, net.limits)
+        self.stream = MessageStream(
+            self.association, spools(self.association, net.limits, net.spool_folder), net.limits
+        )
         self.negotiated: DicomAssociate | None = None
 
         self.closing = False  # the user wants it closed
@@ -60,16 +62,6 @@ class Session:
     def notify(self) -> None:
         """Make the connection's thread look at the queue and the flags."""
         raise NotImplementedError
-
-    def _open_sink(self, command: object, context: AcceptedContext) -> Spool:
-        uids = (
-            (command.sop_class_uid, command.sop_instance_uid) if isinstance(command, Request | Response) else ("", "")
-        )
-        request = cast("ul_pdu.AssociateRq", self.association.request)
-        titles = (request.calling_ae, request.called_ae)
-        if self.association.requestor:
-            titles = titles[::-1]
-        return Spool(context.transfer_syntax, *uids, titles, self._limits, self.net.spool_folder)
 
     @property
     def name(self) -> str:
