@@ -203,6 +203,22 @@ def test_the_time_of_a_pdu_is_counted_from_its_first_byte(sizes: list[int], paus
         assert it.association.deadline == (begun[position // one] + 60.0 if under_way else None)
 
 
+def test_a_pdu_gets_its_time_anew_if_it_was_us_who_did_not_read() -> None:
+    """§3: a handler that takes minutes does not cost an innocent peer its association; one that drips gains nothing."""
+    it = established("acceptor").receives(pdu.encode(LONG)[:100]).after()
+    it.now += 300.0
+    it.association.was_busy(it.now)
+    it.waits(59.9).keeps_quiet().waits(0.2)
+    it.sends(Abort(2, 0)).tells(TimerExpired("pdu"))
+
+
+def test_being_busy_means_nothing_between_pdus() -> None:
+    """§3: there is nothing to wait for."""
+    it = established("acceptor")
+    it.association.was_busy(it.now)
+    assert it.association.deadline is None
+
+
 def test_a_pdu_in_time_leaves_no_trace() -> None:
     """§3: its deadline goes with it."""
     data = pdu.encode(LONG)

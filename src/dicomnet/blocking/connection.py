@@ -108,6 +108,8 @@ class Connection:
             return _finished(result) if not isinstance(result, int) and inspect.isawaitable(result) else result
         finally:
             self._turn.acquire()
+            if self.association.framer.mid_pdu:
+                self.association.was_busy(time.monotonic())
 
     def report(self, text: str, error: BaseException | None = None) -> None:
         log.warning("%s: %s", self.name, text, exc_info=error)

@@ -285,8 +285,9 @@ class Connection(Session):
                 self._progress()
             for event in happened:
                 self._happened(event)
-            if happened:
-                self._progress()  # a callback may have taken long
+            if happened:  # callbacks may have taken long
+                self._progress()
+                self.association.was_busy(time.monotonic())
             if self._is_over() or self._outbox or (deadline is not None and time.monotonic() >= deadline):
                 return
 

@@ -180,6 +180,11 @@ class Association:
             else:
                 self._expire("pdu", AbortSource.PROVIDER)
 
+    def was_busy(self, now: float) -> None:
+        """Nobody read for a while, for this side's own reasons: the PDU under way gets its time anew."""
+        if self._pdu_deadline is not None and self.timeouts.pdu is not None:
+            self._pdu_deadline = now + self.timeouts.pdu
+
     def _check_waits(self, now: float) -> None:
         if self._artim is not None and now >= self._artim:
             self._events.append(events.TimerExpired(self._artim_name))
