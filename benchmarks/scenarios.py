@@ -59,7 +59,7 @@ class Settings:
     @property
     def plan(self) -> Plan:
         """Eight tables: in two minutes if quick, else in a quarter of an hour."""
-        return Plan(rounds=self.rounds, warm_up=not self.quick, seconds=8.0 if self.quick else 90.0)
+        return Plan(rounds=self.rounds, warm_up=not self.quick, seconds=8.0 if self.quick else 150.0)
 
     @property
     def load(self) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ class Transport:
             count = self.socket.recv_into(self._buffer)
         except BlockingIOError:
             return None
-        return self._received(count)
+        return self._view[:count] if count < _SMALLEST_READ else self._received(count)
 
     def _limit_kernel(self, seconds: float) -> None:
         if seconds != self._kernel_limit:
@@ -142,13 +142,19 @@ class Transport:
         """Write what goes without waiting; returns what is left, in order. Raises OSError."""
         while buffers:
             try:
-                sent = self._write(buffers if len(buffers) <= _MOST_BUFFERS else buffers[:_MOST_BUFFERS])
+                if len(buffers) == 1:
+                    sent = self._write_one(buffers[0])
+                else:
+                    sent = self._write(buffers if len(buffers) <= _MOST_BUFFERS else buffers[:_MOST_BUFFERS])
             except BlockingIOError:
                 return buffers
             if sent == sum(map(len, buffers)):
                 return ()
             buffers = _after(buffers, sent)
         return ()
+
+    def _write_one(self, buffer: Buffer) -> int:
+        return self.socket.send(buffer, _DONT_WAIT)
 
     if hasattr(socket.socket, "sendmsg"):
 
@@ -215,6 +221,9 @@ class TlsTransport(Transport):
         except ssl.SSLEOFError:  # closed without close_notify: PS3.8 tells by its own PDUs whether that was in order
             count = 0
         return self._received(count)
+
+    def _write_one(self, buffer: Buffer) -> int:
+        return self._write([buffer])
 
     def _write(self, buffers: Sequence[Buffer]) -> int:
         data = memoryview(b"".join(buffers) if len(buffers) > 1 else buffers[0])

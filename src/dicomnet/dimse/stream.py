@@ -167,14 +167,12 @@ class MessageStream:
         if length > longest:
             return None
         if data is None:
-            return [p_data_header(context_id, COMMAND | LAST, length), command_set]
+            return [p_data_header(context_id, COMMAND | LAST, length) + command_set]
         size = len(data)
         if size > longest or size & 1:
             return None
         return [
-            p_data_header(context_id, COMMAND | LAST, length),
-            command_set,
-            p_data_header(context_id, LAST, size),
+            p_data_header(context_id, COMMAND | LAST, length) + command_set + p_data_header(context_id, LAST, size),
             data,
         ]
 

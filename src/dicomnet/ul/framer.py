@@ -47,6 +47,8 @@ class Fragment(NamedTuple):
     data: memoryview
 
 
+_fragment: Final = tuple.__new__  # what Fragment(...) comes to, without the detour
+
 Frame: TypeAlias = Fragment | bytes | InvalidPdu  # bytes: a whole PDU of another type
 
 
@@ -83,7 +85,9 @@ class Framer:
                     if kind == 4 and length == pdv_length + 4 and after <= end and 6 <= length <= most:
                         # the common case: one P-DATA-TF, one PDV, all here
                         data_view = view[position + 12 : after]
-                        frames.append(Fragment(context_id, control & COMMAND, control & LAST != 0, data_view))
+                        frames.append(
+                            _fragment(Fragment, (context_id, control & COMMAND, control & LAST != 0, data_view))
+                        )
                         position = after
                         continue
                 position = self._step(view, position, end, frames)
