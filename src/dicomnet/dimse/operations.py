@@ -92,7 +92,8 @@ class Conversation:
         self._received += len(data)
         if self._received >= _PROGRESS:
             self._received, self._last_progress = 0, now
-        for event in self.stream.receive_data(data, now):
+        self.association.receive_data(data, now)
+        for event in self.stream.events(now):
             if type(event) is Message and not self.over:
                 if (wrong := self._route_message(event)) is not None:
                     self._fail(wrong)
@@ -329,7 +330,8 @@ class Conversation:
     async def _response_to(self, exchange: _Exchange) -> Response:
         """Wait for it, and answer the peer's own requests meanwhile."""
         io, inbox, requests = self.io, exchange.inbox, self._requests
-        deadline = self._response_deadline()
+        seconds = self.association.timeouts.response
+        deadline = None if seconds is None else io.now() + seconds
         while not inbox:
             if not await io.until(lambda: inbox or requests or self.over, deadline):
                 await self._give_up_response()
@@ -339,10 +341,6 @@ class Conversation:
                 raise self._why_over()
         return inbox.popleft()
 
-    def _response_deadline(self) -> float | None:
-        seconds = self.association.timeouts.response
-        return None if seconds is None else self.io.now() + seconds
-
     async def _give_up_response(self) -> NoReturn:
         error = DeadlineExceeded("response", self.association.timeouts.response)
         await self.abort(why=error)
@@ -350,7 +348,9 @@ class Conversation:
 
     async def _await_abandoned(self) -> None:
         """Nobody else reads the responses to abandoned requests, and they hold places in the operations window."""
-        if not await self.io.until(lambda: self.over or not self._abandoned, self._response_deadline()):
+        seconds = self.association.timeouts.response
+        deadline = None if seconds is None else self.io.now() + seconds
+        if not await self.io.until(lambda: self.over or not self._abandoned, deadline):
             await self._give_up_response()
 
     def _finish(self, message_id: int) -> None:
