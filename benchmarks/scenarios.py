@@ -131,7 +131,7 @@ def echo(settings: Settings) -> Scenario:
             Goal(of=_PAIR, against="DCMTK ↔ DCMTK, tuned"),
             Goal(of=_PAIR, against=_PYNETDICOM, at_least=10),
         ),
-        note=f"The ping-pong exchanges {sizes[1]} and {sizes[3]} bytes: the sizes of a C-ECHO's two messages. {_PLACED}",
+        note=f"The ping-pong exchanges {sizes[1]} and {sizes[3]} bytes, as a C-ECHO does. {_PLACED}",
     )
 
 
