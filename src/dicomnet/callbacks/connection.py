@@ -296,7 +296,7 @@ class Connection(Session):
         self._lost = True
         if error is not None and self.error is None:
             self.error = TransportError(f"the connection broke: {error}")
-            self.error.__cause__ = error
+            self.error.__cause__ = error.with_traceback(None)  # which would keep data sets alive
         with self.lock:
             unasked = self.association.state is State.IDLE and not self.association.close_wanted
             self.association.receive_eof(time.monotonic())

@@ -109,7 +109,8 @@ class Conversation:
         for event in self.stream.events(now):
             self._route(event)
         if error is not None and type(self.error) is TransportError:
-            self.error.__cause__ = error
+            # Without its traceback, which would keep the frames of whoever was writing, and the data set in them, alive.
+            self.error.__cause__ = error.with_traceback(None)
         self.end(None)
 
     def handle_timer(self, now: float) -> None:
@@ -217,6 +218,7 @@ class Conversation:
             self.over = True
             self.error = error
             self.stream.discard()
+            self._requests.clear()  # nobody answers them any more; their data sets' files go with them
             for message_id in tuple(self._abandoned):
                 self._finish(message_id)
 
