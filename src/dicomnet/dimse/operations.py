@@ -109,7 +109,7 @@ class Conversation:
         for event in self.stream.events(now):
             self._route(event)
         if error is not None and type(self.error) is TransportError:
-            # Without its traceback, which would keep the frames of whoever was writing, and the data set in them, alive.
+            # Without its traceback: that would keep alive the frames of whoever was writing, and the data set in them.
             self.error.__cause__ = error.with_traceback(None)
         self.end(None)
 
