@@ -56,6 +56,9 @@ def _certificate(subject: str, key: Any, issuer: str, issuer_key: Any, *, ca: bo
     builder = builder.not_valid_before(now - datetime.timedelta(days=1))
     builder = builder.not_valid_after(now + datetime.timedelta(days=1))
     builder = builder.add_extension(x509.BasicConstraints(ca, None), critical=True)
+    # digital signature, content commitment, key and data encipherment, key agreement, certificate and CRL signing, …
+    usage = x509.KeyUsage(not ca, False, not ca, False, False, ca, ca, False, False)  # Python 3.13 insists on it
+    builder = builder.add_extension(usage, critical=True)
     address = x509.IPAddress(ipaddress.ip_address(HOST))
     builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
