@@ -266,21 +266,23 @@ def connect(host: str, port: int, seconds: float | None, local: tuple[str, int] 
         places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:  # ValueError: a name that cannot be encoded (RFC 5890)
         raise TransportError(f"host {host!r} is not known: {error}") from error
-    failure: OSError | None = None
+    failure: Exception | None = None
     for index, (family, kind, protocol, _name, address) in enumerate(places):
         # An address that does not answer leaves time for those that follow.
         left = None if deadline is None else (deadline - time.monotonic()) / (len(places) - index)
         try:
-            return _connect(socket.socket(family, kind, protocol), address, left)
-        except OSError as error:
+            return _connect(socket.socket(family, kind, protocol), address, left, local)
+        except (OSError, UnicodeError) as error:
             failure = error
     if isinstance(failure, TimeoutError) and failure.errno is None:  # ours, not the system's
         raise DeadlineExceeded("connect", seconds) from failure
     raise TransportError(f"no connection to {host} port {port}: {failure}") from failure
 
 
-def _connect(sock: socket.socket, address: Any, seconds: float | None) -> socket.socket:
+def _connect(sock: socket.socket, address: Any, seconds: float | None, local: tuple[str, int] | None) -> socket.socket:
     try:
+        if local is not None:
+            sock.bind(local)
         sock.settimeout(seconds if seconds is None else max(seconds, 0.001))
         sock.connect(address)
     except BaseException:

@@ -28,7 +28,7 @@ from dicomnet.callbacks.services import DatasetLike, Services
 from dicomnet.config import Limits, Timeouts
 from dicomnet.dataset import EncodedDataset, Path, encode_for
 from dicomnet.dimse import command, messages
-from dicomnet.errors import DeadlineExceeded, LocalProtocolError, RejectResult, RejectSource, TransportError
+from dicomnet.errors import LocalProtocolError, RejectResult, RejectSource, TransportError
 from dicomnet.ul.fsm import Event
 
 if TYPE_CHECKING:
@@ -272,12 +272,10 @@ class DicomNet(Services):
         before = self._activate("connect")
         _check_port("connect", host_port)
         _check_port("connect", peer_port)
-        seconds = self.timeouts.connect
+        local = (host, host_port) if host or host_port else None
 
         def open_socket() -> socket.socket:
-            if host or host_port:
-                return _connect_from((host, host_port), (peer, peer_port), seconds)
-            return transport.connect(peer, peer_port, seconds)
+            return transport.connect(peer, peer_port, self.timeouts.connect, local)
 
         self.server = self._home = None
         self.peer_address, self.peer_port = peer, peer_port
@@ -514,15 +512,3 @@ class _Refusal(DicomNet):
 def _check_port(call: str, port: int) -> None:
     if not 0 <= port < 65536:
         raise LocalProtocolError(f"{call}: port {port} is not in 0..65535")
-
-
-def _connect_from(local: tuple[str, int], peer: tuple[str, int], seconds: float | None) -> socket.socket:
-    """A connection from an address and port of this side. Raises TransportError and DeadlineExceeded."""
-    try:
-        return socket.create_connection(peer, seconds, source_address=local)
-    except TimeoutError as error:
-        if error.errno is None:  # ours, not the system's
-            raise DeadlineExceeded("connect", seconds) from error
-        raise TransportError(f"no connection to {peer[0]} port {peer[1]}: {error}") from error
-    except (OSError, UnicodeError) as error:
-        raise TransportError(f"no connection to {peer[0]} port {peer[1]}: {error}") from error

@@ -45,7 +45,7 @@ class Indication:
     """A request as a handler gets it (the standard's indication primitive).
 
     ``originator``: (AE title, message ID) of the C-MOVE that a C-STORE belongs to, or None. ``dataset``: an
-    EncodedDataset or None. ``cancelled``: the requestor has sent a C-CANCEL for it, or is gone.
+    EncodedDataset or None. ``cancelled``: the requestor has sent a C-CANCEL for it; C-ECHO and C-STORE have none.
     """
 
     association: AssociationInfo

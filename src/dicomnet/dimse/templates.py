@@ -7,12 +7,15 @@ return None. The two always agree; a test compares them.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 from dicomnet.dimse.command import text_element
 from dicomnet.dimse.messages import RESPONSE, CommandField, Request, Response
 from dicomnet.dimse.status import Status
+
+Message = TypeVar("Message", Request, Response)
 
 _header: Final = struct.Struct("<HHI").pack
 _group_length: Final = struct.Struct("<8sI").pack
@@ -52,11 +55,7 @@ def _class_uid(value: bytes) -> str:
 
 def encode_request(request: Request) -> bytes | None:
     """The command set of ``request``, or None if it has no template."""
-    try:
-        body = _request(request)
-    except struct.error:  # a value out of range: the general code says which
-        return None
-    return body and _group_length(_GROUP_LENGTH, len(body)) + body
+    return _complete(_request, request)
 
 
 def _request(request: Request) -> bytes | None:
@@ -82,8 +81,12 @@ def _request(request: Request) -> bytes | None:
 
 def encode_response(response: Response) -> bytes | None:
     """The command set of ``response``, or None if it has no template."""
+    return _complete(_response, response)
+
+
+def _complete(write: Callable[[Message], bytes | None], message: Message) -> bytes | None:
     try:
-        body = _response(response)
+        body = write(message)
     except struct.error:  # a value out of range: the general code says which
         return None
     return body and _group_length(_GROUP_LENGTH, len(body)) + body
