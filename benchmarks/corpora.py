@@ -13,13 +13,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 FILES, START = "files", "start.dcm"  # in the folder of a corpus
-_VERSION = 1  # of what ``synthetic`` writes: part of each folder's name, so that the cache never hides a change
+_VERSION = 3  # of what ``synthetic`` writes: part of each folder's name, so that the cache never hides a change
 _MEMORY_DISK = Path("/dev/shm")
-_ROOM, _QUICK_ROOM = 2.5e9, 0.7e9  # bytes: the largest corpus, the copy that arrives, and the small ones
+_ROOM, _QUICK_ROOM = 7e9, 1e9  # bytes: all corpora together, the largest copy that arrives, and as much in reserve
 _PREFIX = slice(128, 132)
 _GROUP_LENGTH = slice(140, 144)  # the value of (0002,0000), which counts from its own end
 
@@ -61,19 +62,23 @@ def cache_in(folder: Path) -> Path:
     return cache
 
 
-def corpus(cache: Path, name: str, count: int) -> Corpus:
-    """Return the corpus `name` of `count` files, built if need be. ``large`` is one file of `count` frames."""
-    folder = cache / f"{name}-{count}-v{_VERSION}"
+def corpus(cache: Path, name: str, count: int, size: int = 0) -> Corpus:
+    """Return the corpus `name` of `count` files, built if need be.
+
+    ``large`` is one file of `count` frames, ``sized`` has files of `size` bytes, ``query`` is one file of `count`
+    studies, which is not sent.
+    """
+    folder = cache / f"{name}-{count}{f'-{size}' if size else ''}-v{_VERSION}"
     if not folder.exists():
-        _build(folder, name, count)
+        _build(folder, name, count, size)
     return Corpus(folder / START, tuple(sorted((folder / FILES).iterdir())))
 
 
-def _build(folder: Path, name: str, count: int) -> None:
+def _build(folder: Path, name: str, count: int, size: int) -> None:
     """Build a corpus. Its folder appears only when it is complete."""
     with tempfile.TemporaryDirectory(prefix="unfinished-", dir=folder.parent) as work:
         unfinished = Path(work) / folder.name
-        command = [sys.executable, "-m", "benchmarks.synthetic", str(unfinished), name, str(count)]
+        command = [sys.executable, "-m", "benchmarks.synthetic", str(unfinished), name, str(count), str(size)]
         subprocess.run(command, check=True, cwd=Path(__file__).resolve().parent.parent)
         with contextlib.suppress(OSError):  # another run may have built it meanwhile: its files are the same
             unfinished.rename(folder)
@@ -86,4 +91,9 @@ def digest_of(path: Path) -> str:
         if head[_PREFIX] != b"DICM":
             raise ValueError(f"{path.name} is no Part 10 file")
         file.seek(int.from_bytes(head[_GROUP_LENGTH], "little"), os.SEEK_CUR)
-        return hashlib.file_digest(file, "blake2b").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of_all(data_sets: Iterable[str]) -> str:
+    """One hash of the hashes of many data sets, whatever their order: associations overtake each other."""
+    return hashlib.blake2b("".join(sorted(data_sets)).encode(), digest_size=16).hexdigest()

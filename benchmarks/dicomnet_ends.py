@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any
@@ -10,33 +9,58 @@ from typing import Any
 import pydicom
 
 import dicomnet
-from benchmarks.program import announce, digest, load_arguments, report, timed, wait_for_end
+from benchmarks.program import (
+    allow_many_connections,
+    announce,
+    digest,
+    load_arguments,
+    report,
+    run_verb,
+    timed,
+    timed_by_threads,
+    wait_for_end,
+)
+from benchmarks.studies import MODEL, Archive, digest_of_datasets
+
+SECONDS_TO_LIVE = dicomnet.Timeouts(idle=None)  # an association here may say nothing for as long as it likes
 
 
 def main() -> None:
     """Run one of the programs."""
-    parser = argparse.ArgumentParser(prog="benchmarks.dicomnet_ends")
-    verbs = parser.add_subparsers(required=True)
-    for program in (serve, echo, store, associations):
-        verb = verbs.add_parser(program.__name__, help=program.__doc__)
-        verb.set_defaults(program=program)
-        if program is not serve:
-            load_arguments(verb)
-    verbs.choices["serve"].add_argument("--associations", type=int, default=8)
-    verbs.choices["store"].add_argument("paths", type=Path, nargs="+")
-    arguments = vars(parser.parse_args())
-    arguments.pop("program")(**arguments)
+    run_verb("dicomnet_ends", serve, echo, store, associations, discard, answer, find, options=_options)
 
 
-def serve(associations: int) -> None:
-    """Answer C-ECHOs; keep what C-STOREs bring in memory."""
-    kept: list[dicomnet.EncodedDataset] = []
-    ae = dicomnet.AE(
+def _options(verbs: Any) -> None:
+    load_arguments(*(verbs[name] for name in ("echo", "store", "associations")))
+    for name in ("serve", "discard"):
+        verbs[name].add_argument("--associations", type=int, default=64)
+    for name in ("serve", "echo"):
+        verbs[name].add_argument("--window", type=int, default=1)
+    verbs["store"].add_argument("paths", type=Path, nargs="+")
+    verbs["discard"].add_argument("folder", type=Path)
+    verbs["answer"].add_argument("studies", type=Path)
+    verbs["find"].add_argument("port", type=int)
+
+
+def entity(associations: int, window: int = 1, **options: Any) -> dicomnet.AE:
+    """An application entity that supports all storage SOP classes and lets so many in."""
+    allow_many_connections()
+    return dicomnet.AE(
         "BENCH",
         contexts=[dicomnet.Verification, *dicomnet.StorageClasses],
         max_associations=associations,
         max_associations_per_peer=associations,
+        async_ops=(window, window),
+        timeouts=SECONDS_TO_LIVE,
+        limits=dicomnet.Limits(associations_per_address=associations),
+        **options,
     )
+
+
+def serve(associations: int, window: int) -> None:
+    """Answer C-ECHOs; keep what C-STOREs bring in memory."""
+    kept: list[dicomnet.EncodedDataset] = []
+    ae = entity(associations, window)
 
     @ae.on_c_store
     def keep(request: Any) -> dicomnet.Status:
@@ -46,14 +70,34 @@ def serve(associations: int) -> None:
     with dicomnet.serve(ae, "127.0.0.1", 0) as server:
         announce(server.port)
         wait_for_end()
-        cpu = time.process_time()
-    report(stored=len(kept), digest=digest(bytes(data_set) for data_set in kept), cpu=cpu)
+    report(stored=len(kept), digest=digest(bytes(data_set) for data_set in kept))
 
 
-def echo(port: int, seconds: float, most: int) -> None:
-    """C-ECHOs on one association."""
-    with dicomnet.associate(_peer(port), calling_ae="SCU") as assoc:
-        report(**timed(lambda _: assoc.c_echo().raise_for_status(), seconds=seconds, most=most))
+def discard(associations: int, folder: Path) -> None:
+    """Take data sets of any size, count them and their bytes, and keep none; they wait in `folder` meanwhile."""
+    sizes: list[int] = []
+    ae = entity(associations, spool_folder=folder)
+
+    @ae.on_c_store
+    def count(request: Any) -> dicomnet.Status:
+        sizes.append(request.dataset.size)
+        return dicomnet.Status.SUCCESS
+
+    with dicomnet.serve(ae, "127.0.0.1", 0) as server:
+        announce(server.port)
+        wait_for_end()
+    report(stored=len(sizes), digest=str(sum(sizes)))
+
+
+def echo(port: int, seconds: float, most: int, window: int) -> None:
+    """C-ECHOs on one association: one after the other, or as many at once as the window allows."""
+    with dicomnet.associate(_peer(port), calling_ae="SCU", async_ops=(window, 1)) as assoc:
+        if window == 1:
+            report(**timed(lambda _: assoc.c_echo().raise_for_status(), seconds=seconds, most=most))
+        elif assoc.async_ops[0] != window:
+            raise SystemExit(f"the window is {assoc.async_ops[0]} instead of {window}")
+        else:
+            report(**timed_by_threads(lambda: assoc.c_echo().raise_for_status(), window, seconds=seconds))
 
 
 def store(port: int, seconds: float, most: int, paths: list[Path]) -> None:
@@ -77,6 +121,31 @@ def associations(port: int, seconds: float, most: int) -> None:
             assoc.c_echo().raise_for_status()
 
     report(**timed(whole_association, seconds=seconds, most=most))
+
+
+def answer(studies: Path) -> None:
+    """Answer C-FINDs with pydicom Datasets."""
+    archive = Archive(studies)
+    ae = dicomnet.AE("BENCH", contexts=[MODEL])
+
+    @ae.on_c_find
+    def matches(request: Any) -> Any:
+        yield from archive.matches(request.dataset.decode())
+
+    with dicomnet.serve(ae, "127.0.0.1", 0) as server:
+        announce(server.port)
+        wait_for_end()
+
+
+def find(port: int) -> None:
+    """One C-FIND for all studies, to pydicom Datasets, all of which are looked at."""
+    query = pydicom.Dataset()
+    query.QueryRetrieveLevel, query.StudyInstanceUID = "STUDY", ""
+    with dicomnet.associate(_peer(port), calling_ae="SCU", contexts=[MODEL]) as assoc:
+        started, cpu = time.perf_counter(), time.process_time()
+        found = list(assoc.c_find(query, model="study"))
+        elapsed, cpu = time.perf_counter() - started, time.process_time() - cpu
+    report(count=len(found), elapsed=elapsed, cpu=cpu, answers=digest_of_datasets(found))
 
 
 def _peer(port: int) -> str:

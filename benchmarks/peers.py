@@ -17,27 +17,33 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.corpora import Corpus
 from benchmarks.processes import Program
 from benchmarks.program import PYNETDICOM_PATIENCE
 
 AE_TITLE = "BENCH"
-_SLOWEST = 40e6  # bytes/s at which pynetdicom's storescp keeps a large object, at worst
 
 
-def dicomnet(*arguments: str) -> Program:
-    """dicomnet's command line."""
-    return _module("dicomnet", "dicomnet", *arguments)
+def dicomnet(*arguments: str, **limits: int) -> Program:
+    """dicomnet's command line; `limits` are options with numbers, such as ``workers=2``."""
+    program = _module("dicomnet", "dicomnet", *arguments)
+    for name, number in limits.items():
+        if not program.missing and f"--{name}" not in _help_of(arguments[0]):
+            return replace(program, missing=f"not available: `dicomnet {arguments[0]}` has no --{name}")
+        program = replace(program, argv=(*program.argv, f"--{name}", str(number)))
+    return program
 
 
-def dicomnet_receive() -> Program:
-    """``dicomnet receive``."""
-    program = dicomnet("receive", "{folder}", "--host", "127.0.0.1", "--port", "0", "--ae", AE_TITLE)
-    return replace(program, ends_at_eof=False)
+def dicomnet_receive(**limits: int) -> Program:
+    """``dicomnet receive``, without a line for each file: other receivers print none either."""
+    where = ("{folder}", "--host", "127.0.0.1", "--port", "0", "--ae", AE_TITLE)
+    program = dicomnet("receive", *where, "--quiet", **limits)
+    return replace(program, ends_at_eof=False, forks="workers" in limits)
 
 
-def dicomnet_send(*paths: Path) -> Program:
-    """``dicomnet send``."""
-    return dicomnet("send", f"{AE_TITLE}@127.0.0.1:{{port}}", *map(str, paths))
+def dicomnet_send(*paths: Path, **limits: int) -> Program:
+    """``dicomnet send``, without a line for each file."""
+    return dicomnet("send", f"{AE_TITLE}@127.0.0.1:{{port}}", "--quiet", *map(str, paths), **limits)
 
 
 def dicomnet_end(verb: str, *arguments: str) -> Program:
@@ -45,27 +51,36 @@ def dicomnet_end(verb: str, *arguments: str) -> Program:
     return _module("dicomnet", "benchmarks.dicomnet_ends", verb, *arguments)
 
 
+def dicomnet_finds(verb: str, *arguments: str) -> Program:
+    """One that has to do with C-FIND."""
+    return _needing(dicomnet_end(verb, *arguments), "dicomnet.ae:AE.on_c_find")
+
+
+def dicomnet_aio_end(verb: str, *arguments: str) -> Program:
+    """A program on dicomnet's asyncio face."""
+    return _needing(_module("dicomnet", "benchmarks.aio_ends", verb, *arguments), "dicomnet.aio:serve")
+
+
 def pynetdicom_end(verb: str, *arguments: str) -> Program:
     """A program on pynetdicom."""
     return _module("pynetdicom", "benchmarks.pynetdicom_ends", verb, *arguments)
 
 
-def pynetdicom_storescp() -> Program:
-    """pynetdicom's own ``storescp``."""
-    program = pynetdicom("storescp", "{port}", "-ba", "127.0.0.1", "-od", "{folder}")
-    return replace(program, announces=False, ends_at_eof=False)
+def pynetdicom_send(*paths: Path) -> Program:
+    """A sender of files on pynetdicom, with ``TCP_NODELAY``."""
+    return pynetdicom_end("send", "{port}", *map(str, paths))
 
 
 def pynetdicom_storescu(*paths: Path) -> Program:
     """pynetdicom's own ``storescu``. It takes one path: for several files, the folder that holds just them."""
     path = paths[0] if len(paths) == 1 else paths[0].parent
-    patience = PYNETDICOM_PATIENCE + max(path.stat().st_size for path in paths) / _SLOWEST
-    return pynetdicom("storescu", "127.0.0.1", "{port}", str(path), "-r", "-td", f"{patience:.0f}")
+    options = ("-r", "-td", f"{PYNETDICOM_PATIENCE:.0f}")
+    return _module("pynetdicom", "pynetdicom", "storescu", "127.0.0.1", "{port}", str(path), *options)
 
 
-def pynetdicom(application: str, *arguments: str) -> Program:
+def pynetdicom_application(name: str, *arguments: str) -> Program:
     """One of pynetdicom's applications."""
-    return _module("pynetdicom", "pynetdicom", application, *arguments)
+    return _module("pynetdicom", "pynetdicom", name, *arguments)
 
 
 def python(statement: str, *, needs: str = "") -> Program:
@@ -78,6 +93,24 @@ def raw(verb: str, *arguments: str) -> Program:
     return Program((sys.executable, "-m", "benchmarks.raw", verb, *arguments))
 
 
+def bare_dicom(verb: str, *arguments: str) -> Program:
+    """A program on bare sockets that speaks canned PDUs."""
+    return Program((sys.executable, "-m", "benchmarks.bare_dicom", verb, *arguments))
+
+
+def bare_sink(files: Corpus) -> Program:
+    """A storage SCP without a toolkit, with room for a corpus and the two files before it."""
+    size = sum(path.stat().st_size for path in (files.start, *files.files))
+    return needing_memory(bare_dicom("sink", str(len(files.files) + 1), str(size)), 3 * size)
+
+
+def flood(senders: int, megabytes: int) -> Program:
+    """Many senders of large objects."""
+    options = ("--senders", str(senders), "--megabytes", str(megabytes))
+    argv = (sys.executable, "-m", "benchmarks.flood", "{port}", "{folder}", *options)
+    return Program(argv, missing="" if sys.platform == "linux" else "not available: it needs Linux")
+
+
 def dcmtk_help() -> Program:
     """DCMTK's ``echoscu --help``."""
     return _dcmtk("echoscu", "--help", tuned=False)
@@ -86,7 +119,7 @@ def dcmtk_help() -> Program:
 def dcmtk_storescp(*options: str, tuned: bool) -> Program:
     """DCMTK's ``storescp``."""
     program = _dcmtk("storescp", *options, "-od", "{folder}", "{port}", tuned=tuned)
-    return replace(program, announces=False, ends_at_eof=False)
+    return replace(program, announces=False, ends_at_eof=False, forks="--fork" in options)
 
 
 def dcmtk_storescu(*paths: Path, tuned: bool) -> Program:
@@ -94,9 +127,19 @@ def dcmtk_storescu(*paths: Path, tuned: bool) -> Program:
     return _dcmtk("storescu", "-aec", AE_TITLE, "127.0.0.1", "{port}", *map(str, paths), tuned=tuned)
 
 
+def dcmtk_dcmsend(*paths: Path, tuned: bool) -> Program:
+    """DCMTK's ``dcmsend``, which proposes what the files need, and sends them as they are."""
+    return _dcmtk("dcmsend", "-dn", "-aec", AE_TITLE, "127.0.0.1", "{port}", *map(str, paths), tuned=tuned)
+
+
 def dcmtk_echoscu(repeat: int, *, tuned: bool) -> Program:
     """DCMTK's ``echoscu``."""
     return _dcmtk("echoscu", "-aec", AE_TITLE, "--repeat", str(repeat), "127.0.0.1", "{port}", tuned=tuned)
+
+
+def dcmtk_findscu(*options: str) -> Program:
+    """DCMTK's ``findscu``, tuned, asking for studies."""
+    return _dcmtk("findscu", "-S", "-aec", AE_TITLE, *options, "127.0.0.1", "{port}", tuned=True)
 
 
 def needing_memory(program: Program, size: int) -> Program:
@@ -115,6 +158,27 @@ def versions() -> dict[str, str]:
 
 def _module(distribution: str, module: str, *arguments: str) -> Program:
     return Program((sys.executable, "-m", module, *arguments), missing=_missing(distribution))
+
+
+def _needing(program: Program, name: str) -> Program:
+    """`program`, if the public name ``module:attribute`` that it needs is there."""
+    module, _, path = name.partition(":")
+    if program.missing or _has(module, path):
+        return program
+    return replace(program, missing=f"not available: dicomnet has no {module.partition('.')[2]}.{path}")
+
+
+@functools.cache
+def _has(module: str, path: str) -> bool:
+    """Looked for by another process: this one stays small."""
+    code = f"import operator, {module}; operator.attrgetter({path!r})({module})"
+    return not subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
+
+
+@functools.cache
+def _help_of(command: str) -> str:
+    command_line = [sys.executable, "-m", "dicomnet", command, "--help"]
+    return subprocess.run(command_line, capture_output=True, text=True, check=False).stdout
 
 
 def _missing(distribution: str) -> str:

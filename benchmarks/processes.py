@@ -1,8 +1,8 @@
 """One end of a measurement as a process of its own: started, found ready, watched, stopped.
 
-CPU seconds and peak memory are those of the whole process. The kernel's account of an ended child (``wait4``) has its
-CPU to the microsecond, but its peak memory starts at that of the parent that forked it; so the peak is read from
-``/proc`` while the process lives, and taken from ``wait4`` only where there is no ``/proc``.
+CPU seconds and peak memory are those of the whole process and of those that it has started. The kernel's account of an
+ended child (``wait4``) has its CPU to the microsecond, but its peak memory starts at that of the parent that forked it;
+so the peak is read from ``/proc`` while the process lives, and taken from ``wait4`` only where there is no ``/proc``.
 """
 
 from __future__ import annotations
@@ -16,17 +16,21 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 MB = 1_000_000
+_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100  # of CPU time in /proc/PID/stat, a second
+_SCHEDULED = 2  # Linux: the kind of a process's CPU clock, in the lowest bits of the clock's ID
 _ROOT = Path(__file__).resolve().parent.parent
 _LISTENING = re.compile(
     rb":(\d{2,5})\b[^\n:]*\n"
 )  # the port that ends the address in a line such as "… on 127.0.0.1:104"
 _WATCH = 0.02  # s between two looks at a running process, at most (a young one gets more): 30 µs of work each
+_SELDOM = 5  # looks at it for one at those beside it
 _READY = 20.0  # s for an SCP to start: an interpreter with its imports on a busy machine, many times over
 _STOP = 30.0  # s for an SCP to end once it was asked to
 
@@ -48,6 +52,7 @@ class Program:
     announces: bool = True  # prints a line with its address once it listens (else: it is given a port that is free)
     ends_at_eof: bool = True  # ends by itself when its standard input does (else: by SIGTERM)
     missing: str = ""  # why it cannot be run on this machine
+    forks: bool = False  # has processes of its own, which count
     core: int | None = None  # run on this core alone
 
 
@@ -125,8 +130,8 @@ class Process:
 
     @property
     def rss(self) -> int:
-        """Memory in use now, in bytes."""
-        return _status(self.pid, "VmRSS") * 1024
+        """Memory in use now, in bytes, added up over its processes."""
+        return sum(_status(pid, "VmRSS") for pid in self._processes()) * 1024
 
     @property
     def threads(self) -> int:
@@ -135,22 +140,24 @@ class Process:
 
     @property
     def cpu(self) -> float:
-        """CPU seconds so far of the threads alive now, to the microsecond."""
-        with contextlib.suppress(OSError):
-            tasks = Path(f"/proc/{self.pid}/task").iterdir()
-            return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
-        return 0.0
+        """CPU seconds so far; 0 where another process cannot be asked for it."""
+        if not Path("/proc/self").exists():
+            return 0.0
+        return sum(map(_cpu, self._processes())) + (_cpu_of_reaped(self.pid) if self.program.forks else 0.0)
 
-    def finish(self, seconds: float) -> Usage:
-        """Wait for the program's own end.
+    def finish(self, seconds: float, *, beside: Sequence[Process] = ()) -> Usage:
+        """Wait for the program's own end. Peaks of those `beside` it are watched, too.
 
         Raises:
             Failed: it runs longer than `seconds`, or ends with an error.
         """
+        looks = 0
         while not self._ended(min(_WATCH, self._age / 10)):
             if self._age > seconds:
                 raise Failed(f"still running after {seconds:.0f} s: {self.last_words()}")
-            self._watch()
+            for process in (self, *beside) if looks % _SELDOM == 0 else (self,):
+                process._watch()
+            looks += 1
         return self._reap(time.perf_counter(), allowed=(0,))
 
     def stop(self) -> Usage:
@@ -187,6 +194,9 @@ class Process:
         lines = [line.strip() for line in said.splitlines()]
         return next((line for line in reversed(lines) if line), "it printed nothing")
 
+    def _processes(self) -> Iterator[int]:
+        return _family(self.pid) if self.program.forks else iter([self.pid])
+
     def _close_input(self) -> None:
         if self._popen.stdin:
             with contextlib.suppress(BrokenPipeError):
@@ -202,7 +212,7 @@ class Process:
         return bool(poll.poll(seconds * 1000))
 
     def _watch(self) -> None:
-        self._peak = max(self._peak, _status(self.pid, "VmHWM") * 1024)
+        self._peak = max(self._peak, sum(_status(pid, "VmHWM") for pid in self._processes()) * 1024)
 
     def _reap(self, ended: float, *, allowed: tuple[int, ...]) -> Usage:
         _, status, account = os.wait4(self.pid, 0)
@@ -228,6 +238,36 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _family(pid: int) -> Iterator[int]:
+    """A process and all that come from it."""
+    yield pid
+    for child in _children(pid):
+        yield from _family(child)
+
+
+def _children(pid: int) -> list[int]:
+    """Those that it has not reaped, the ended ones too."""
+    with contextlib.suppress(OSError):
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return []
+
+
+def _cpu(pid: int) -> float:
+    """CPU seconds of one process, also of its threads that have ended; a zombie still has them."""
+    with contextlib.suppress(OSError):
+        return time.clock_gettime((~pid << 3) | _SCHEDULED)
+    return 0.0
+
+
+def _cpu_of_reaped(pid: int) -> float:
+    """CPU seconds of the children that a process has waited for."""
+    with contextlib.suppress(OSError):
+        numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, numbers[13:15])) / _TICKS
+    return 0.0
 
 
 def _status(pid: int, name: str) -> int:

@@ -1,48 +1,41 @@
 """Programs without a protocol: bare sockets that move the same bytes with the same number of round trips.
 
-They are the limit of the language on this machine. ``pong`` and ``ping`` exchange messages of given sizes; ``sink``
-and ``source`` move files, one round trip each. ``associations`` and ``hold`` are bare requestors: they send ``canned``
-PDUs, so that the acceptor is what they measure.
+They are the limit of the language on this machine. ``pong`` and ``ping`` exchange messages of given sizes on blocking
+sockets, ``async_pong`` and ``async_ping`` as asyncio Protocols; ``sink`` and ``source`` move files, one round trip for
+each.
 """
 
 from __future__ import annotations
 
-import argparse
+import asyncio
 import socket
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from struct import Struct
+from typing import Any, cast
 
-from benchmarks import canned
-from benchmarks.program import announce, load_arguments, report, timed, wait_for_end
+from benchmarks.program import WARM_UP, announce, load_arguments, report, run_verb, timed, wait_for_end
 
 _BUFFER = 256 * 1024
 _SIZE = Struct(">Q")
 _STORED = bytes(134)  # the size of a C-STORE-RSP
-_PATIENCE = 5.0  # s for an answer: an acceptor that has lost a request gives none
 
 
 def main() -> None:
     """Run one of the programs."""
-    parser = argparse.ArgumentParser(prog="benchmarks.raw")
-    verbs = parser.add_subparsers(required=True)
-    for program in (pong, ping, sink, source, associations, hold):
-        verb = verbs.add_parser(program.__name__, help=program.__doc__)
-        verb.set_defaults(program=program)
-        if program in (pong, ping):
-            verb.add_argument("--request", type=int, required=True)
-            verb.add_argument("--response", type=int, required=True)
-        if program in (ping, associations):
-            load_arguments(verb)
-        if program in (source, hold):
-            verb.add_argument("port", type=int)
-    verbs.choices["sink"].add_argument("folder", type=Path)
-    verbs.choices["source"].add_argument("paths", type=Path, nargs="+")
-    verbs.choices["hold"].add_argument("--count", type=int, required=True)
-    arguments = vars(parser.parse_args())
-    arguments.pop("program")(**arguments)
+    run_verb("raw", pong, ping, async_pong, async_ping, sink, source, options=_options)
+
+
+def _options(verbs: Any) -> None:
+    load_arguments(verbs["ping"], verbs["async_ping"])
+    for name in ("pong", "ping", "async_pong", "async_ping"):
+        verbs[name].add_argument("--request", type=int, required=True)
+        verbs[name].add_argument("--response", type=int, required=True)
+    verbs["sink"].add_argument("folder", type=Path)
+    verbs["source"].add_argument("port", type=int)
+    verbs["source"].add_argument("paths", type=Path, nargs="+")
 
 
 def pong(request: int, response: int) -> None:
@@ -50,26 +43,91 @@ def pong(request: int, response: int) -> None:
     answer, kept = bytes(response), []
 
     def serve(peer: socket.socket) -> None:
-        while message := _receive(peer, request):
+        while message := receive(peer, request):
             kept.append(message)
             peer.sendall(answer)
 
-    _serve_until_end(serve)
-    report(stored=len(kept), cpu=time.process_time())
+    serve_until_end(serve)
+    report(stored=len(kept))
 
 
 def ping(port: int, request: int, response: int, seconds: float, most: int) -> None:
     """Send requests, one after the other, each when the one before was answered."""
     message = bytes(request)
-    with _connect(port) as peer:
+    with connect(port) as peer:
 
         def round_trip(_: int) -> None:
             peer.sendall(message)
-            if not _receive(peer, response):
+            if not receive(peer, response):
                 raise SystemExit("the other end is gone")
 
         result = timed(round_trip, seconds=seconds, most=most)
     report(**result, stored=result["total"])
+
+
+class _Counted(asyncio.Protocol):
+    """One end of an exchange of messages: counts those that come, and answers each at once."""
+
+    def __init__(self, expected: int, answer: bytes) -> None:
+        self._expected, self._answer = expected, answer
+        self._missing = expected
+        self.count = 0
+        self.over = False
+        self.gone = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # asyncio sets TCP_NODELAY itself
+
+    def data_received(self, data: bytes) -> None:
+        self._missing -= len(data)
+        if self._missing <= 0:
+            self._missing += self._expected
+            self.count += 1
+            if not self.over:
+                self.transport.write(self._answer)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.gone.set()
+
+
+def async_pong(request: int, response: int) -> None:
+    """Answer each request, as an asyncio Protocol."""
+    ends: list[_Counted] = []
+
+    def end() -> _Counted:
+        ends.append(_Counted(request, bytes(response)))
+        return ends[-1]
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(end, "127.0.0.1", 0) as server:
+            announce(server.sockets[0].getsockname()[1])
+            await loop.run_in_executor(None, wait_for_end)
+        report(stored=sum(end.count for end in ends))
+
+    asyncio.run(serve())
+
+
+def async_ping(port: int, request: int, response: int, seconds: float, most: int) -> None:
+    """Send requests, one after the other, as an asyncio Protocol: as fast as an event loop can."""
+
+    async def exchange() -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        _, end = await loop.create_connection(lambda: _Counted(response, bytes(request)), "127.0.0.1", port)
+        end.transport.write(bytes(request))
+        await asyncio.sleep(seconds * WARM_UP)
+        before, elapsed, cpu = end.count, time.perf_counter(), time.process_time()
+        await asyncio.sleep(seconds)
+        count = end.count - before
+        elapsed, cpu = time.perf_counter() - elapsed, time.process_time() - cpu
+        end.over = True
+        answered = end.count
+        while end.count == answered and not end.gone.is_set():  # the last one that is under way
+            await asyncio.sleep(0.001)
+        end.transport.close()
+        return {"count": count, "elapsed": elapsed, "cpu": cpu, "stored": end.count}
+
+    report(**asyncio.run(exchange()))
 
 
 def sink(folder: Path) -> None:
@@ -90,8 +148,7 @@ def sink(folder: Path) -> None:
             stored += 1
             peer.sendall(_STORED)
 
-    _serve_until_end(serve)
-    report(cpu=time.process_time())
+    serve_until_end(serve)
 
 
 def source(port: int, paths: list[Path]) -> None:
@@ -105,68 +162,23 @@ def source(port: int, paths: list[Path]) -> None:
             peer.sendall(memoryview(buffer)[: _SIZE.size + file.readinto(room)])
             while got := file.readinto(room):
                 peer.sendall(room[:got])
-        if not _receive(peer, len(_STORED)):
+        if not receive(peer, len(_STORED)):
             raise SystemExit("the other end is gone")
 
-    with _connect(port) as peer:
+    with connect(port) as peer:
         send(paths[0])
         rest = iter(paths[1:])
         report(**timed(lambda _: send(next(rest)), seconds=60, most=len(paths) - 1, warm_up=False))
 
 
-def associations(port: int, seconds: float, most: int) -> None:
-    """Connect, associate, C-ECHO, release; again and again."""
-    request = canned.associate_rq("BENCH", "BARE")
-    echo = canned.echo_rq()
-
-    def whole_association(_: int) -> None:
-        with _associated(port, request) as peer:
-            _exchange(peer, echo, canned.P_DATA)
-            _exchange(peer, canned.RELEASE_RQ, canned.RELEASE_RP)
-
-    report(**timed(whole_association, seconds=seconds, most=most))
-
-
-def hold(port: int, count: int) -> None:
-    """Associate `count` times and do nothing until the input ends.
-
-    Titles and loopback addresses are many, as those of real requestors: an acceptor may bound what each of them holds.
-    """
-    held = [
-        _associated(port, canned.associate_rq("BENCH", f"IDLE{number}"), source=f"127.0.0.{2 + number // 25}")
-        for number in range(count)
-    ]
-    print(f"held {len(held)}", flush=True)
-    wait_for_end()
-
-
-def _associated(port: int, request: bytes, source: str | None = None) -> socket.socket:
-    peer = _connect(port, source)
-    peer.settimeout(_PATIENCE)
-    _exchange(peer, request, canned.ASSOCIATE_AC)
-    return peer
-
-
-def _exchange(peer: socket.socket, request: bytes, expected: int) -> None:
-    """Send a PDU and read the one that answers; a C-ECHO-RSP ends with its status."""
-    peer.sendall(request)
-    answer = peer.recv(_BUFFER)
-    while len(answer) < 6 or len(answer) < 6 + int.from_bytes(answer[2:6], "big"):
-        more = peer.recv(_BUFFER)
-        if not more:
-            raise SystemExit(f"the acceptor closed the connection instead of answering with PDU {expected}")
-        answer += more
-    if answer[0] != expected or (expected == canned.P_DATA and answer[-2:] != b"\0\0"):
-        raise SystemExit(f"the acceptor answered {answer[:12].hex(' ')} where PDU {expected} was due")
-
-
-def _connect(port: int, source: str | None = None) -> socket.socket:
+def connect(port: int, source: str | None = None) -> socket.socket:
+    """A connection to `port` on loopback, from the address `source`."""
     peer = socket.create_connection(("127.0.0.1", port), source_address=(source, 0) if source else None)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return peer
 
 
-def _receive(peer: socket.socket, size: int) -> bytes:
+def receive(peer: socket.socket, size: int) -> bytes:
     """Exactly `size` bytes, or none if the connection ends before."""
     message = peer.recv(size)
     while 0 < len(message) < size:
@@ -175,7 +187,7 @@ def _receive(peer: socket.socket, size: int) -> bytes:
     return message
 
 
-def _serve_until_end(serve: Callable[[socket.socket], None]) -> None:
+def serve_until_end(serve: Callable[[socket.socket], None]) -> None:
     """Serve one connection after the other until standard input ends."""
     listener = socket.create_server(("127.0.0.1", 0))
 

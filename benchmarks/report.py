@@ -1,4 +1,4 @@
-"""The Markdown table for readers and the JSON history for comparisons."""
+"""The Markdown tables for readers, the JSON history for comparisons, and the plots."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import json
 import os
 import platform
 import re
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import peers
-from benchmarks.measure import Figures, Measure, Result, exchange, hold, launch
-from benchmarks.scenarios import Goal, Scenario, Settings
+from benchmarks import peers, svg
+from benchmarks.measure import Figures, Measure, Result
+from benchmarks.model import Goal, Plot, Scenario, Settings
+from benchmarks.rounds import exchange, hold, launch
+
+Run = dict[str, tuple[Scenario, list[Result]]]
 
 _Cell = Callable[[Result, Figures], str]
 
@@ -55,17 +59,16 @@ def outcomes(scenario: Scenario, results: Sequence[Result]) -> list[Outcome]:
 def heading(settings: Settings) -> str:
     """What a reader must know before any figure: where, with what, how often."""
     installed = ", ".join(f"{name} {version}" for name, version in peers.versions().items())
-    machine = _machine()
     rounds = f"Rounds of each: up to {settings.rounds}, alternating" + (" (quick: figures scatter)" * settings.quick)
     return (
         f"# Benchmarks, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n\n"
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}; {installed}.  \n"
+        f"{machine_text()}; {installed}; revision {_revision() or 'unknown'}.  \n"
         f"{rounds}; medians; loopback; files on {_file_system(settings.cache)}. Load of the machine at the start: "
-        f"{machine['load']:.1f}.\n\n"
+        f"{_machine()['load']:.1f}.\n\n"
         "CPU is of the whole process, its start left out, for each message, file or MB. "
         "Memory is the peak, in brackets what of it is above idle. "
         "After each round what arrived was counted; where it says hash, each data set was compared as well. "
-        "A comparison across machines or days means nothing; goals marked later belong to later work.\n"
+        "A comparison across machines or days means nothing.\n"
     )
 
 
@@ -73,21 +76,58 @@ def table(name: str, scenario: Scenario, results: Sequence[Result]) -> str:
     """One scenario in Markdown."""
     columns = _COLUMNS[scenario.measure]
     lines = [f"## {scenario.title} (`{name}`)", ""]
-    lines.append(_row(["", *(heading.format(unit=scenario.unit) for heading in columns)]))
-    lines.append(_row(["---", *("---:" for _ in columns)]))
+    lines.append(row(["", *(heading.format(unit=scenario.unit) for heading in columns)]))
+    lines.append(row(["---", *("---:" for _ in columns)]))
     for result in results:
         medians = result.medians
         cells = [cell(result, medians) for cell in columns.values()] if medians else [_why_not(result)]
-        lines.append(_row([result.contender.name, *cells, *[""] * (len(columns) - len(cells))]))
+        lines.append(row([result.contender.name, *cells, *[""] * (len(columns) - len(cells))]))
     lines += ["", scenario.note, *_repetitions(results), ""]
     lines += [_line(outcome) for outcome in outcomes(scenario, results)]
     return "\n".join(lines) + "\n"
 
 
-def record(settings: Settings, run: dict[str, tuple[Scenario, list[Result]]]) -> dict[str, Any]:
+def summary(run: Run) -> str:
+    """All figures to reach, in one table."""
+    lines = ["## Figures to reach", "", row(["what", "against", "goal", "measured", ""])]
+    lines.append(row(["---", "---", "---:", "---:", "---"]))
+    for scenario, results in run.values():
+        for outcome in outcomes(scenario, results):
+            goal = outcome.goal
+            if goal.at_least is None and goal.at_most is None:
+                continue
+            what = f"{scenario.title}: {goal.of}" + (f"; {goal.what}" if goal.what else "")
+            against = goal.against or (f"{goal.less} +" if goal.less else "")
+            measured = "–" if outcome.value is None else f"**{number(outcome.value)}**"
+            why = next((_why_not(result) for result in results if result.contender.name == goal.of), "")
+            verdict = {True: "reached", False: "**not reached**", None: why or "no figures"}[outcome.reached]
+            lines.append(row([what, against, ", ".join(_wanted(goal)), measured, verdict]))
+    return "\n".join(lines) + "\n"
+
+
+def plot(scenario: Scenario, results: Sequence[Result]) -> tuple[str, str] | None:
+    """The plot of a table, its name and SVG, if there is one to be drawn."""
+    wanted = scenario.plot
+    medians = {result.contender.name: result.medians for result in results}
+    if wanted is None:
+        return None
+    lines = [
+        (line.name, [(x, medians[name]["rate"]) for x, name in line.points if medians.get(name)])
+        for line in wanted.lines
+    ]
+    drawn = [line for line in lines if line[1]]
+    return (wanted.name, _draw(wanted, drawn)) if drawn else None
+
+
+def _draw(wanted: Plot, lines: list[tuple[str, list[tuple[float, float]]]]) -> str:
+    return svg.line_chart(lines, title=wanted.title, x=wanted.x, y=wanted.y, log_x=wanted.log_x, log_y=wanted.log_y)
+
+
+def record(settings: Settings, run: Run) -> dict[str, Any]:
     """A whole run as JSON values."""
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "revision": _revision(),
         "quick": settings.quick,
         "rounds": settings.rounds,
         "files_on": _file_system(settings.cache),
@@ -131,12 +171,13 @@ def _record(scenario: Scenario, results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def _row(cells: Sequence[str]) -> str:
+def row(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _why_not(result: Result) -> str:
-    return result.missing or f"not available: {result.error}"
+    return result.missing or (f"not available: {result.error}" if result.error else "")
 
 
 def _repetitions(results: Sequence[Result]) -> list[str]:
@@ -153,25 +194,29 @@ def _line(outcome: Outcome) -> str:
     goal = outcome.goal
     what = f", {goal.what}" if goal.what else ""
     against = f" / {goal.against}" if goal.against else f" – {goal.less}" if goal.less else ""
-    value = "–" if outcome.value is None else f"**{_number(outcome.value)}**"
-    wanted = [f"at least {goal.at_least:g}"] if goal.at_least is not None else []
-    wanted += [f"at most {goal.at_most:.3g}"] if goal.at_most is not None else []
+    value = "–" if outcome.value is None else f"**{number(outcome.value)}**"
+    wanted = _wanted(goal)
     verdict = {True: " – reached", False: " – **not reached**", None: ""}[outcome.reached]
     return f"- {goal.of}{against}{what}: {value}" + (f" ({', '.join(wanted)}){verdict}" if wanted else "")
 
 
-def _number(value: float) -> str:
+def _wanted(goal: Goal) -> list[str]:
+    wanted = [f"at least {goal.at_least:g}"] if goal.at_least is not None else []
+    return wanted + ([f"at most {goal.at_most:.3g}"] if goal.at_most is not None else [])
+
+
+def number(value: float) -> str:
     """Three significant digits, thousands apart."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _spread(result: Result, _: Figures) -> str:
     rates = [figures["rate"] for figures in result.rounds]
-    return f"{_number(min(rates))} – {_number(max(rates))} ({len(rates)})"
+    return f"{number(min(rates))} – {number(max(rates))} ({len(rates)})"
 
 
 def _cpu(key: str) -> _Cell:
-    return lambda _, medians: f"{_number(medians[key] * 1e6)} µs"
+    return lambda _, medians: f"{number(medians[key] * 1e6)} µs"
 
 
 def _memory(end: str) -> _Cell:
@@ -183,7 +228,7 @@ def _memory(end: str) -> _Cell:
 
 
 def _plain(key: str, unit: str = "") -> _Cell:
-    return lambda _, medians: _number(medians[key]) + unit
+    return lambda _, medians: number(medians[key]) + unit
 
 
 _COLUMNS: dict[Measure, dict[str, _Cell]] = {
@@ -212,6 +257,12 @@ _COLUMNS: dict[Measure, dict[str, _Cell]] = {
 }
 
 
+def machine_text() -> str:
+    """The machine in a few words."""
+    machine = _machine()
+    return f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}"
+
+
 def _machine() -> dict[str, Any]:
     return {
         "cpu": _cpu_name(),
@@ -221,6 +272,16 @@ def _machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "load": os.getloadavg()[0],
     }
+
+
+def _revision() -> str:
+    """The revision of the sources, where they are under version control."""
+    root = Path(__file__).resolve().parent
+    try:
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # no git
+        return ""
 
 
 def _cpu_name() -> str:

@@ -47,6 +47,12 @@ if TYPE_CHECKING:
         TransportError as TransportError,
     )
     from dicomnet.sender import Outcome as Outcome, send as send
+    from dicomnet.ul.extended import (
+        CommonExtended as CommonExtended,
+        ExtendedQuery as ExtendedQuery,
+        ExtendedRetrieve as ExtendedRetrieve,
+        ExtendedStorage as ExtendedStorage,
+    )
     from dicomnet.ul.negotiation import AcceptedContext as AcceptedContext, PresentationContext as PresentationContext
     from dicomnet.ul.pdu import ContextResult as ContextResult
 
@@ -92,6 +98,7 @@ _MODULES = {
         "TransportError",
     ),
     "sender": ("Outcome", "send"),
+    "ul.extended": ("CommonExtended", "ExtendedQuery", "ExtendedRetrieve", "ExtendedStorage"),
     "ul.negotiation": ("AcceptedContext", "PresentationContext"),
     "ul.pdu": ("ContextResult",),
 }

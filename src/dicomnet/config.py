@@ -53,6 +53,8 @@ class Limits:
     associations_per_ae_title: int = 32  # count: one modality does not lock the others out
     associations_per_address: int = 64  # count
     pending: int = 128  # count: connections that have not yet become associations
+    operations: int = 64  # count: a peer's requests that wait or are performed at once; bounds an unlimited window
+    inbox: int = 256  # count: responses that nobody has read yet; above it no more is received
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -72,6 +74,11 @@ class Identity:
     primary: bytes
     secondary: bytes = b""
     response_requested: bool = False
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the standard defines this type."""
+        return 1 <= self.type <= 5
 
     @classmethod
     def username(cls, name: str, *, response_requested: bool = False) -> Identity:

@@ -15,7 +15,7 @@ import mmap
 import os
 import weakref
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -33,6 +33,7 @@ from dicomnet.spool import (
     remove,
     replacing,
     write_all,
+    write_whole,
 )
 from dicomnet.ul.negotiation import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, AcceptedContext
 
@@ -66,6 +67,7 @@ class EncodedDataset:
     __slots__ = (
         "__weakref__",
         "_ae_titles",
+        "_beginning",
         "_data",
         "_decoded",
         "_limits",
@@ -93,6 +95,7 @@ class EncodedDataset:
         self.sop_instance_uid = sop_instance_uid
         self.size = len(data)
         self._data: Buffer | None = data
+        self._beginning: Buffer = b""  # of what lies in a file, if it is known without reading that
         self._path: Path = ""
         self._offset = 0
         self._temporary: weakref.finalize[Any, Any] | None = None
@@ -133,6 +136,11 @@ class EncodedDataset:
     def __len__(self) -> int:
         return self.size
 
+    @property
+    def in_memory(self) -> int:
+        """How many of its bytes are kept in memory; 0 for what lies in a file."""
+        return 0 if self._data is None else self.size
+
     def __bytes__(self) -> bytes:
         return b"".join(self.chunks())
 
@@ -151,23 +159,30 @@ class EncodedDataset:
                 left -= len(piece)
                 yield piece
 
+    def head(self, size: int) -> bytes:
+        """The first ``size`` bytes, or all if there are no more. Raises OSError if its file is gone."""
+        data = self._beginning if self._data is None else self._data
+        if len(data) >= min(size, self.size):
+            return data if type(data) is bytes and len(data) <= size else bytes(data[:size])
+        with self._open() as file:
+            return file.read(min(size, self.size))
+
     def _open(self) -> BinaryIO:
         file = open(self._path, "rb")  # noqa: SIM115  (handed to the caller's with)
         file.seek(self._offset)
         return file
 
-    @contextlib.contextmanager
-    def view(self) -> Iterator[MappedView]:
+    def view(self) -> contextlib.AbstractContextManager[MappedView]:
         """The bytes to send, without loading them: a view that is valid inside the ``with``.
 
-        Raises OSError and InvalidDataset if its file is gone or shorter.
+        Entering it raises OSError and InvalidDataset if its file is gone or shorter.
         """
         if self._data is not None:
-            yield MappedView(memoryview(self._data))
-            return
-        if not self.size:  # nothing to map
-            yield MappedView(memoryview(b""))
-            return
+            return MappedView(memoryview(self._data))
+        return self._mapped() if self.size else MappedView(memoryview(b""))  # nothing to map
+
+    @contextlib.contextmanager
+    def _mapped(self) -> Iterator[MappedView]:
         with open(self._path, "rb") as file:
             if os.fstat(file.fileno()).st_size < self._offset + self.size:
                 raise InvalidDataset("the file became shorter than it was")
@@ -183,14 +198,11 @@ class EncodedDataset:
 
         Raises OSError if its file is gone.
         """
-        data = self._data
-        if data is None:
-            with self._open() as file:
-                data = file.read(min(part10.HEAD, self.size))
+        head = self.head(part10.HEAD)
         expected = self.sop_class_uid, self.sop_instance_uid
-        if not isinstance(data, memoryview) and part10.holds(data, self.transfer_syntax, *expected):
+        if part10.holds(head, self.transfer_syntax, *expected):
             return expected
-        return part10.scan_uids(memoryview(data)[: part10.HEAD], self.transfer_syntax)
+        return part10.scan_uids(head, self.transfer_syntax)
 
     def decode(self, **pydicom_options: Any) -> Dataset:
         """The data set as a pydicom Dataset, with file meta information. Options are those of ``pydicom.dcmread``.
@@ -246,10 +258,10 @@ class EncodedDataset:
         if self._temporary is not None and self._rename_temporary(path):
             return
         header = part10.header(self.transfer_syntax, self.sop_class_uid, self.sop_instance_uid, self._ae_titles)
+        if self._data is not None:
+            write_whole(os.fspath(path), (header, self._data))
+            return
         with replacing(path) as descriptor:
-            if self._data is not None:
-                write_all(descriptor, [header, self._data])
-                return
             write_all(descriptor, [header])
             for piece in self.chunks():
                 write_all(descriptor, [piece])
@@ -276,7 +288,10 @@ class EncodedDataset:
 
 
 class MappedView:
-    """Bytes to send. ``passed(end)``: those before ``end`` have gone; a mapped file's pages need not stay resident."""
+    """Bytes to send, to be used in a ``with``.
+
+    ``passed(end)``: those before ``end`` have gone; a mapped file's pages need not stay resident.
+    """
 
     __slots__ = ("_mapped", "_offset", "_released", "data")
     _STEP: Final = 8 << 20  # pages are given back in steps that make the call worth it
@@ -286,6 +301,12 @@ class MappedView:
         self._mapped = mapped if hasattr(mmap, "MADV_DONTNEED") else None
         self._offset = offset
         self._released = 0
+
+    def __enter__(self) -> MappedView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to give back."""
 
     def passed(self, end: int) -> None:
         if self._mapped is None or self._offset + end - self._released < self._STEP:
@@ -298,7 +319,8 @@ class MappedView:
 class Spool(ByteSpool):
     """The sink of a received data set: memory up to ``spool_size`` bytes, a Part 10 file in ``folder`` above that.
 
-    A file system that fails (full, gone) does not end the association: ``close`` returns the OSError.
+    ``held()``: bytes of others in memory, with which it has to share. A file system that fails (full, gone) does not
+    end the association: ``close`` returns the OSError.
     """
 
     def __init__(
@@ -309,8 +331,9 @@ class Spool(ByteSpool):
         ae_titles: tuple[str, str],
         limits: Limits,
         folder: Path | None,
+        held: Callable[[], int] | None = None,
     ) -> None:
-        super().__init__(limits.spool_size, folder)
+        super().__init__(limits.spool_size, folder, held)
         self._identity = (transfer_syntax, sop_class_uid, sop_instance_uid)
         self._ae_titles = ae_titles
         self._limits = limits
@@ -321,28 +344,39 @@ class Spool(ByteSpool):
     def close(self) -> EncodedDataset | OSError:
         """The data set is complete: here it is, or the error that kept it from being stored."""
         stored = self.finish()
-        if isinstance(stored, OSError):
-            return stored
-        if isinstance(stored, SpooledFile):
+        if isinstance(stored, bytes):
+            dataset = EncodedDataset(stored, *self._identity)
+        elif isinstance(stored, SpooledFile):
             dataset = EncodedDataset._in_file(*stored, *self._identity)
-            dataset._ae_titles, dataset._limits = self._ae_titles, self._limits
+            dataset._beginning = self.beginning
             dataset._temporary = weakref.finalize(dataset, remove, stored.path)  # it goes when the object goes
-            return dataset
-        return EncodedDataset(stored, *self._identity, ae_titles=self._ae_titles, limits=self._limits)
+        else:
+            return stored
+        dataset._ae_titles, dataset._limits = self._ae_titles, self._limits
+        return dataset
 
 
-def spools(association: Association, limits: Limits, folder: Path | None) -> OpenSink:
-    """What opens a ``Spool`` for each data set that an association receives."""
+def spools(
+    association: Association, limits: Limits, folder: Path | None, held: Callable[[], int] | None = None
+) -> OpenSink:
+    """What opens a ``Spool`` for each data set that an association receives.
+
+    ``held()``: bytes in memory of the data sets that this association has received and not yet done with: all of them
+    together take no more than ``limits.spool_size``.
+    """
+    ae_titles: tuple[str, str] | None = None
 
     def open_spool(command: object, context: AcceptedContext) -> Spool:
-        request = association.request
-        assert request is not None  # there is a context, so it was negotiated
+        nonlocal ae_titles
+        if ae_titles is None:
+            request = association.request
+            assert request is not None  # there is a context, so it was negotiated
+            titles = (request.calling_ae, request.called_ae)
+            ae_titles = titles[::-1] if association.requestor else titles  # the sender first
         uids = ("", "")
         if isinstance(command, Request | Response):
             uids = (command.sop_class_uid, command.sop_instance_uid)
-        titles = (request.calling_ae, request.called_ae)
-        sender_first = titles[::-1] if association.requestor else titles
-        return Spool(context.transfer_syntax, *uids, sender_first, limits, folder)
+        return Spool(context.transfer_syntax, *uids, ae_titles, limits, folder, held)
 
     return open_spool
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from dicomnet import part10
 from dicomnet.dataset import EncodedDataset, Path
 from dicomnet.errors import InvalidDataset
 from dicomnet.spool import SAVE_PREFIX, SPOOL_PREFIX
@@ -17,6 +20,11 @@ _UNFINISHED: Final = (SPOOL_PREFIX, SAVE_PREFIX)  # files that a receiver is wri
 _FIRST_TAGS: Final = frozenset(
     (b"\2\0\0\0", *(bytes((8, 0, low, 0)) for low in (1, 5, 8, 22)), *(bytes((0, 8, 0, low)) for low in (1, 5, 8, 22)))
 )
+# A named pipe that took a file's place must not make us wait for a writer.
+_OPEN: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+# UIDs in the field do not always keep to digits and dots (PS3.5 9.1); this is what can be sent.
+_is_uid: Final = re.compile(r"[!-\[\]-~]{1,64}").fullmatch
+READ_WHOLE: Final = 1 << 20  # bytes: up to there reading a file costs less than mapping it
 
 
 class Found(NamedTuple):
@@ -25,6 +33,7 @@ class Found(NamedTuple):
     path: Path
     error: OSError | None = None
     walked: bool = False
+    regular: bool = True
 
 
 def find_files(paths: Iterable[Path]) -> Iterator[Found]:
@@ -33,51 +42,90 @@ def find_files(paths: Iterable[Path]) -> Iterator[Found]:
     Paths found are of the type of the folder's path (str or pathlib.Path). Links to folders are not followed.
     """
     for path in paths:
-        if os.path.isdir(path):
-            yield from _walk(path)
+        try:
+            mode = os.stat(path).st_mode
+        except OSError as error:
+            yield Found(path, error)
+        except ValueError as error:  # a NUL in it
+            yield Found(path, OSError(errno.EINVAL, str(error)))
         else:
-            yield Found(path)
+            if stat.S_ISDIR(mode):
+                yield from _walk(path)
+            else:
+                yield Found(path, regular=stat.S_ISREG(mode))
 
 
-def _walk(folder: Path) -> Iterator[Found]:
-    errors: list[OSError] = []
-    for parent, folders, names in os.walk(folder, onerror=errors.append):
-        folders.sort()
-        for name in sorted(names):
+def _walk(given: Path) -> Iterator[Found]:
+    """The files of a folder, then those of its folders."""
+    waiting = [os.fspath(given)]
+    while waiting:
+        parent = waiting.pop()
+        folders: list[str] = []
+        names: list[tuple[str, bool]] = []  # and whether it is a regular file
+        try:
+            with os.scandir(parent) as entries:
+                for entry in entries:
+                    if not entry.is_dir():
+                        names.append((entry.name, entry.is_file()))
+                    elif not entry.is_symlink():
+                        folders.append(entry.path)
+        except OSError as error:
+            yield Found(_like(given, parent), error, walked=True)
+        folders.sort(reverse=True)
+        waiting += folders
+        names.sort()
+        for name, regular in names:
             if not name.startswith(_UNFINISHED):
-                yield Found(_like(folder, os.path.join(parent, name)), walked=True)
-    for error in errors:
-        yield Found(_like(folder, error.filename), error, walked=True)
+                yield Found(_like(given, os.path.join(parent, name)), None, True, regular)
 
 
 def _like(given: Path, found: str) -> Path:
     return found if isinstance(given, str) else type(given)(found)  # type: ignore[call-arg]
 
 
-def dataset_in(found: Found) -> EncodedDataset | None:
+def dataset_in(found: Found, most: int = READ_WHOLE) -> EncodedDataset | None:
     """What is in a file; None if it was found in a folder and is no instance, or the list of a medium (DICOMDIR).
 
-    Raises OSError, also the one of ``found``, and InvalidDataset.
+    A file of up to ``most`` bytes is read into memory, of others so much as tells the UIDs. Raises OSError, also the
+    one of ``found``, and InvalidDataset, also for what is DICOM but cannot be stored.
     """
-    if found.error is not None:
-        raise found.error
-    regular = stat.S_ISREG(os.stat(found.path).st_mode)  # to open a named pipe would wait for a writer
-    if found.walked and not (regular and _looks_like_dicom(found.path)):
-        return None
-    if not regular:
+    path, error, walked, regular = found
+    if error is not None:
+        raise error
+    if not regular:  # to open a device may do anything
+        if walked:
+            return None
         raise InvalidDataset("this is not a regular file")
-    dataset = EncodedDataset.from_file(found.path)
-    return None if found.walked and dataset.sop_class_uid == _MEDIA_DIRECTORY else dataset
+    descriptor = os.open(path, _OPEN)
+    try:
+        size = os.fstat(descriptor).st_size
+        content = os.read(descriptor, size if size <= most else part10.HEAD)
+    finally:
+        os.close(descriptor)
+    if walked and content[128:132] != b"DICM" and content[:4] not in _FIRST_TAGS:
+        return None
+    dataset = _dataset(path, content, size)
+    if walked and dataset.sop_class_uid == _MEDIA_DIRECTORY:
+        return None
+    _check_instance(dataset)
+    return dataset
 
 
-def _looks_like_dicom(path: Path) -> bool:
-    """Whether it has the prefix of PS3.10 7.1, or begins as a data set does."""
-    with open(path, "rb") as file:
-        head = file.read(132)
-    return head[128:] == b"DICM" or head[:4] in _FIRST_TAGS
+def _dataset(path: Path, content: bytes, size: int) -> EncodedDataset:
+    """``content``: the file's first bytes, or all of its ``size``."""
+    meta = part10.read_meta(content)
+    if meta is None:
+        return EncodedDataset.from_file(path)
+    offset, syntax, uids = meta.offset, meta.transfer_syntax, (meta.sop_class_uid, meta.sop_instance_uid)
+    # The data set itself says best what it is; the file meta information only repeats it (PS3.10 7.1).
+    if not part10.holds(content, syntax, *uids, offset):
+        uids = part10.scan_uids(memoryview(content)[offset : offset + part10.HEAD], syntax) or uids
+    if len(content) == size:
+        return EncodedDataset(memoryview(content)[offset:], syntax, *uids)
+    return EncodedDataset._in_file(path, offset, size - offset, syntax, *uids)
 
 
-def check_instance(dataset: EncodedDataset) -> None:
+def _check_instance(dataset: EncodedDataset) -> None:
     """Raises InvalidDataset for what is DICOM but cannot be stored."""
     if dataset.sop_class_uid == _MEDIA_DIRECTORY:
         raise InvalidDataset("a DICOMDIR lists the files of a medium; it cannot itself be stored")
@@ -86,8 +134,3 @@ def check_instance(dataset: EncodedDataset) -> None:
             raise InvalidDataset(f"it has no {name} UID; without one it cannot be stored")
         if not _is_uid(uid):
             raise InvalidDataset(f"its {name} UID is not valid, so that it cannot be stored: {uid[:70]!r}")
-
-
-def _is_uid(text: str) -> bool:
-    """Whether it can be sent: UIDs in the field do not always keep to digits and dots (PS3.5 9.1)."""
-    return 0 < len(text) <= 64 and text.isascii() and text.isprintable() and not set(text) & set(" \\")

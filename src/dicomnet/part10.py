@@ -19,7 +19,7 @@ DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1.99"
 # PS3.5 A.5, and JPIP referenced (A.7), JPIP HTJ2K referenced: the whole data set is a deflated stream.
 DEFLATED: Final = frozenset((DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"))
 
-HEAD: Final = 16 * 1024  # bytes read at once: a file's meta information and the first elements, or a small file whole
+HEAD: Final = scan.HEAD  # bytes read at once: a file's meta information and the first elements, or a small file whole
 
 _PREAMBLE: Final = bytes(128) + b"DICM"
 _SOP_UIDS: Final = (0x00080016, 0x00080018)  # SOP Class UID, SOP Instance UID
@@ -33,24 +33,31 @@ _LONG_VRS: Final = frozenset(  # PS3.5 Table 7.1-1: two reserved bytes and a len
 
 def header(transfer_syntax: str, sop_class_uid: str, sop_instance_uid: str, ae_titles: tuple[str, str] | None) -> bytes:
     """Preamble, prefix and file meta information (PS3.10 7.1) with the AE titles of the sender and the receiver."""
-    instance = _meta_element(0x0003, b"UI", sop_instance_uid)
-    before, after = _meta_constants(transfer_syntax, sop_class_uid, ae_titles)
-    length = len(before) + len(instance) + len(after)
-    return b"".join((_PREAMBLE, struct.pack("<HH2sHI", 2, 0, b"UL", 4, length), before, instance, after))
+    uid = sop_instance_uid.encode("latin-1", "replace")[:0xFFFE]
+    before, after = _around_uid(len(uid), transfer_syntax, sop_class_uid, ae_titles)
+    return before + uid + after
 
 
 @lru_cache(maxsize=256)
-def _meta_constants(transfer_syntax: str, sop_class_uid: str, ae_titles: tuple[str, str] | None) -> tuple[bytes, bytes]:
-    """What stands before and after the SOP instance UID: the same for most instances of an association."""
-    before = struct.pack("<HH2sxxI", 2, 1, b"OB", 2) + b"\0\1" + _meta_element(0x0002, b"UI", sop_class_uid)
+def _around_uid(
+    length: int, transfer_syntax: str, sop_class_uid: str, ae_titles: tuple[str, str] | None
+) -> tuple[bytes, bytes]:
+    """What stands before and after a SOP instance UID of ``length``: the same for most instances of an association."""
+    version = struct.pack("<HH2sxxI", 2, 1, b"OB", 2) + b"\0\1"
+    before = version + _meta_element(0x0002, b"UI", sop_class_uid) + _meta_element(0x0003, b"UI", "0" * length)
+    padding = length & 1
+    before = before[: len(before) - length - padding]
     after = [
+        b"\0" * padding,
         _meta_element(0x0010, b"UI", transfer_syntax),
         _meta_element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
         _meta_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
     ]
     if ae_titles is not None:
         after += [_meta_element(0x0017, b"AE", ae_titles[0]), _meta_element(0x0018, b"AE", ae_titles[1])]
-    return before, b"".join(after)
+    behind = b"".join(after)
+    group_length = struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(before) + length + len(behind))
+    return _PREAMBLE + group_length + before, behind
 
 
 def _meta_element(element: int, vr: bytes, value: str) -> bytes:
@@ -122,11 +129,17 @@ def holds(
     if transfer_syntax == EXPLICIT_VR_BIG_ENDIAN or transfer_syntax in DEFLATED or not sop_instance_uid:
         return False
     explicit = transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN
-    for element in (_class_element(sop_class_uid, explicit), _uid_element(0x0018, sop_instance_uid, explicit)):
-        found = head.find(element, start, start + HEAD)
-        if found < 0 or found != head.find(element[:4], start, start + HEAD):  # or it may be one in a nested item
-            return False
-    return True
+    end = start + HEAD
+    # Where the tag is met first, or it may be one in a nested item.
+    at = head.find(_CLASS_TAG, start, end)
+    if at < 0 or not head.startswith(_class_element(sop_class_uid, explicit), at, end):
+        return False
+    at = head.find(_INSTANCE_TAG, start, end)
+    return at >= 0 and head.startswith(_uid_element(0x0018, sop_instance_uid, explicit), at, end)
+
+
+_CLASS_TAG: Final = struct.pack("<HH", 8, 0x0016)
+_INSTANCE_TAG: Final = struct.pack("<HH", 8, 0x0018)
 
 
 @lru_cache(maxsize=512)

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -22,7 +22,8 @@ Buffer = bytes | bytearray | memoryview
 SPOOL_PREFIX: Final = ".receiving-"  # in a spool folder: data sets under way; after a crash they may be deleted
 SAVE_PREFIX: Final = ".saving-"
 _MOST_BUFFERS: Final = 512  # per writev; IOV_MAX is 1024 or more
-_numbers = itertools.count()
+_BEGINNING: Final = 16 * 1024  # bytes of a file that are kept in memory too
+_SMALL: Final = 8 * 1024  # bytes: what comes in such pieces is put together
 
 
 class SpooledFile(NamedTuple):
@@ -36,19 +37,22 @@ class SpooledFile(NamedTuple):
 class ByteSpool:
     """Bytes as they arrive: in memory up to ``most`` bytes, above that in a file in ``folder``, behind a header.
 
-    ``folder`` None: a private temporary folder.
+    ``folder`` None: a private temporary folder. ``held()``: bytes in memory of others, with which these share ``most``.
+    ``beginning``: of what went into a file, the first bytes that came together; they need not be read again.
     """
 
-    def __init__(self, most: int, folder: Path | None) -> None:
+    def __init__(self, most: int, folder: Path | None, held: Callable[[], int] | None = None) -> None:
         self._most = most
         self._folder = folder
-        self._memory = bytearray()
-        self._pieces: list[Buffer] = []
+        self._held = held
+        self._kept: list[bytes] = []  # what memory holds
+        self._pieces: list[Buffer] = []  # what was taken since the last flush
         self._descriptor = -1
         self._path = ""
         self._offset = 0
         self._size = 0
         self._error: OSError | None = None
+        self.beginning = b""
 
     def header(self) -> bytes:
         """What the file begins with; asked for only if there will be one."""
@@ -56,44 +60,57 @@ class ByteSpool:
 
     def write(self, piece: memoryview) -> None:
         """Take a piece; it must stay valid until ``flush`` returns."""
-        if self._descriptor < 0 and self._error is None:
-            if len(self._memory) + len(piece) <= self._most:
-                self._memory += piece
-                return
-            self._begin_file()
         self._size += len(piece)
         self._pieces.append(piece)
 
-    def _begin_file(self) -> None:
+    def flush(self) -> None:
+        """Be done with the pieces taken."""
+        pieces = self._pieces
+        if not pieces:
+            return
+        self._pieces = []
+        if self._descriptor < 0 and self._error is None:
+            if self._size + (self._held() if self._held is not None else 0) <= self._most:
+                self._keep(b"".join(pieces))
+                return
+            pieces = self._begin_file(pieces)
+        if self._error is None:
+            try:
+                write_all(self._descriptor, pieces)
+            except OSError as error:
+                self._error = error
+
+    def _keep(self, piece: bytes) -> None:
+        kept = self._kept
+        if kept and len(kept[-1]) < _SMALL:  # a thousand small objects would take many times their bytes
+            kept[-1] += piece
+        else:
+            kept.append(piece)
+
+    def _begin_file(self, pieces: list[Buffer]) -> list[Buffer]:
+        """Open it; returns all that goes into it."""
         header = self.header()
-        self._offset, self._size = len(header), len(self._memory)
-        self._pieces = [header, self._memory]
+        self._offset = len(header)
+        kept, self._kept = self._kept, []
+        first = kept[0] if kept else pieces[0]
+        if len(first) < _BEGINNING:
+            first = b"".join([*kept, *pieces])
+        self.beginning = bytes(first[:_BEGINNING])
         try:
             self._descriptor, self._path = create_spool_file(self._folder)
         except OSError as error:
             self._error = error
-        self.flush()
-        self._memory = bytearray()
+        return [header, *kept, *pieces]
 
-    def flush(self) -> None:
-        """Be done with the pieces taken."""
-        if not self._pieces:
-            return
-        if self._error is None:
-            try:
-                write_all(self._descriptor, self._pieces)
-            except OSError as error:
-                self._error = error
-        self._pieces = []
-
-    def finish(self) -> bytearray | SpooledFile | OSError:
+    def finish(self) -> bytes | SpooledFile | OSError:
         """All is here: where it is, or the error that kept it from being stored."""
         self.flush()
         if self._error is not None:
             self.discard()
             return self._error
         if self._descriptor < 0:
-            return self._memory
+            kept = self._kept
+            return kept[0] if len(kept) == 1 else b"".join(kept)
         descriptor, self._descriptor = self._descriptor, -1
         try:
             os.close(descriptor)
@@ -105,7 +122,7 @@ class ByteSpool:
     def discard(self) -> None:
         """The rest will not come: leave nothing behind."""
         self._pieces = []
-        self._memory = bytearray()
+        self._kept = []
         if self._descriptor >= 0:
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
@@ -140,9 +157,40 @@ def _remove_folder(folder: str, pid: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+class _Names:
+    """Names of temporary files that nobody else has: of this process, by its ID and a random number, and counted.
+
+    What they begin with is made once: a system call for each file would cost as much as opening it.
+    """
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self.renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self._own = f"{os.getpid()}-{secrets.token_hex(8)}-"
+
+    def new(self, prefix: str) -> str:
+        return f"{prefix}{self._own}{next(self._numbers)}"
+
+
+_names: Final = _Names()
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
 def _create(folder: Path, prefix: str) -> tuple[int, str]:
-    path = os.path.join(folder, f"{prefix}{os.getpid()}-{next(_numbers)}-{secrets.token_hex(4)}")
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666), path
+    path = os.path.join(folder, _names.new(prefix))
+    return os.open(path, _CREATE, 0o666), path
+
+
+def _beside(path: str) -> str:
+    """A name for a file that will become ``path``."""
+    if os.sep != "/":
+        return os.path.join(os.path.dirname(path), _names.new(SAVE_PREFIX))
+    folder, separator, _name = path.rpartition("/")  # a tenth of what os.path takes for it
+    return folder + separator + _names.new(SAVE_PREFIX)
 
 
 def remove(path: Path) -> None:
@@ -154,10 +202,26 @@ def remove(path: Path) -> None:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[int]:
     """A descriptor to write to; what was written becomes ``path`` if the block ends well, else it goes."""
-    descriptor, temporary = _create(os.path.dirname(os.fspath(path)), SAVE_PREFIX)
+    temporary = _beside(os.fspath(path))
+    descriptor = os.open(temporary, _CREATE, 0o666)
     try:
         try:
             yield descriptor
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+def write_whole(path: str, buffers: Sequence[Buffer]) -> None:
+    """As ``replacing``, for what is all here: four system calls, and little else. Raises OSError."""
+    temporary = _beside(path)
+    descriptor = os.open(temporary, _CREATE, 0o666)
+    try:
+        try:
+            write_all(descriptor, buffers)
         finally:
             os.close(descriptor)
         os.replace(temporary, path)
@@ -171,11 +235,13 @@ def write_all(descriptor: int, buffers: Sequence[Buffer]) -> None:
     if not hasattr(os, "writev"):
         _write_each(descriptor, buffers)
         return
-    for start in range(0, len(buffers), _MOST_BUFFERS):
-        some = buffers[start : start + _MOST_BUFFERS]
-        written = os.writev(descriptor, some)
-        if written != sum(map(len, some)):  # rare: a signal, or a file system about to be full
-            _write_each(descriptor, [memoryview(b"".join(some))[written:]])
+    if len(buffers) > _MOST_BUFFERS:
+        for start in range(0, len(buffers), _MOST_BUFFERS):
+            write_all(descriptor, buffers[start : start + _MOST_BUFFERS])
+        return
+    written = os.writev(descriptor, buffers)
+    if written != sum(map(len, buffers)):  # rare: a signal, or a file system about to be full
+        _write_each(descriptor, [memoryview(b"".join(buffers))[written:]])
 
 
 def _write_each(descriptor: int, buffers: Sequence[Buffer]) -> None:

@@ -9,6 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
+import math
+import mmap
+import os
+import queue
 import select
 import socket
 import ssl
@@ -16,10 +21,12 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from dicomnet.errors import DeadlineExceeded, TransportError
+from dicomnet.tls import TlsInfo, tls_info
 
 Buffer = bytes | bytearray | memoryview
 
@@ -28,8 +35,9 @@ _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _SMALLEST_READ: Final = 16 * 1024  # an idle association holds no more
 _LARGEST_READ: Final = 512 * 1024  # several PDUs of the usual sizes
 _MOST_BUFFERS: Final = 1024  # IOV_MAX on every platform that has sendmsg
-_WANT_READ = (BlockingIOError, ssl.SSLWantReadError)
-_WANT_WRITE = (BlockingIOError, ssl.SSLWantWriteError)
+HEAD_START: Final = 0.25  # RFC 8305 8: seconds that an address has before the next one is tried beside it
+_TLS_HANDSHAKE: Final = 0x16  # RFC 8446 5.1: the first byte that a TLS client sends
+_PDU_TYPES: Final = range(1, 8)  # PS3.8 9.3: the first byte that a DICOM peer sends
 
 
 class Waiter:
@@ -150,7 +158,7 @@ class Transport:
                 return buffers
             if sent == sum(map(len, buffers)):
                 return ()
-            buffers = _after(buffers, sent)
+            buffers = after(buffers, sent)
         return ()
 
     def _write_one(self, buffer: Buffer) -> int:
@@ -193,6 +201,11 @@ class Transport:
         """The peer's certificate as ``ssl.SSLSocket.getpeercert`` gives it, or None."""
         return None
 
+    @property
+    def tls_info(self) -> TlsInfo | None:
+        """What the TLS handshake came to, or None without TLS."""
+        return None
+
 
 class TlsTransport(Transport):
     """The same through TLS. One lock around the TLS object: OpenSSL's is not for two threads at once."""
@@ -202,7 +215,11 @@ class TlsTransport(Transport):
     def __init__(self, sock: ssl.SSLSocket) -> None:
         super().__init__(sock)
         self.tls = sock
+        self._info = tls_info(sock)
         self._lock = threading.Lock()
+        self._broken: OSError | None = None  # for the next to read
+        self._said_goodbye = False
+        self._deaf = False  # what comes is ciphertext that nobody can read any more
 
     @property
     def pending(self) -> bool:
@@ -213,19 +230,43 @@ class TlsTransport(Transport):
         return self.pending or super().wait_readable(seconds)
 
     def receive(self) -> memoryview | None:
+        if self._broken is not None:
+            raise self._broken
+        filled, size = 0, len(self._buffer)
+        with self._lock:
+            if self._deaf:
+                return self._drained()
+            try:
+                while filled < size:  # each call takes one record of 16 KiB
+                    count = self.tls.recv_into(self._view[filled:])
+                    if not count:
+                        break
+                    filled += count
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                if not filled:
+                    return None
+            except ssl.SSLZeroReturnError:  # the peer's close_notify after ours
+                pass
+            except ssl.SSLEOFError:  # without close_notify: PS3.8 tells by its own PDUs whether that was in order
+                pass
+            except OSError as error:
+                if not filled:
+                    raise
+                self._broken = error  # what came before it counts
+        return self._received(filled)
+
+    def _drained(self) -> memoryview | None:
+        """Nothing, or the end."""
         try:
-            with self._lock:
-                count = self.tls.recv_into(self._buffer)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None if socket.socket.recv_into(self.tls, self._buffer) else self._view[:0]
+        except BlockingIOError:
             return None
-        except ssl.SSLEOFError:  # closed without close_notify: PS3.8 tells by its own PDUs whether that was in order
-            count = 0
-        return self._received(count)
 
     def _write_one(self, buffer: Buffer) -> int:
         return self._write([buffer])
 
     def _write(self, buffers: Sequence[Buffer]) -> int:
+        check_mapped(buffers)
         data = memoryview(b"".join(buffers) if len(buffers) > 1 else buffers[0])
         sent = 0
         with self._lock:
@@ -238,12 +279,43 @@ class TlsTransport(Transport):
                     break
         return sent
 
+    def half_close(self) -> None:
+        if self.tls.fileno() >= 0 and not self.pending and not Waiter([self.tls]).wait(0):
+            self._say_goodbye()  # else what has come might be lost, and it may be the end of the association
+        super().half_close()
+
+    def close(self) -> None:
+        self._say_goodbye()
+        super().close()
+
+    def _say_goodbye(self) -> None:
+        """Send close_notify, if it goes without waiting (RFC 8446 6.1); nobody waits for the peer's.
+
+        OpenSSL looks for the peer's at once, and cannot hear after it has found something else instead. What still
+        comes then, after our last PDU, is taken in and thrown away, so that the system does not reset the connection.
+        """
+        with self._lock:
+            if self._said_goodbye:
+                return
+            self._said_goodbye = True
+            try:
+                self.tls.unwrap()
+                self._deaf = True  # both sides have said it
+            except ssl.SSLWantReadError:
+                pass  # the usual case: the peer has not said it yet
+            except (OSError, ValueError):  # the connection has broken, or was closed by another thread
+                self._deaf = True
+
     @property
     def certificate(self) -> dict[str, Any] | None:
-        return self.tls.getpeercert() or None
+        return self._info.certificate
+
+    @property
+    def tls_info(self) -> TlsInfo:
+        return self._info
 
 
-def _after(buffers: Sequence[Buffer], sent: int) -> list[Buffer]:
+def after(buffers: Sequence[Buffer], sent: int) -> list[Buffer]:
     """What is left of ``buffers`` after their first ``sent`` bytes."""
     for index, buffer in enumerate(buffers):
         if sent < len(buffer):
@@ -256,39 +328,154 @@ def _after(buffers: Sequence[Buffer], sent: int) -> list[Buffer]:
 
 
 def connect(host: str, port: int, seconds: float | None, local: tuple[str, int] | None = None) -> socket.socket:
-    """A TCP connection to the first address of ``host`` that answers, within ``seconds`` for all of them.
+    """A TCP connection to the address of ``host`` that answers first, within ``seconds``, the look-up included.
 
-    ``local``: the address and port to connect from; None leaves them to the system. Raises TransportError and
-    DeadlineExceeded.
+    Addresses are tried a quarter of a second apart, IPv6 and IPv4 in turn ("happy eyeballs", RFC 8305). ``local``: the
+    address and port to connect from; None leaves them to the system. Raises TransportError and DeadlineExceeded.
     """
-    deadline = None if seconds is None else time.monotonic() + seconds
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
+    attempts = _Attempts(in_turn(_resolve(host, port, seconds)), local)
     try:
-        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        sock = attempts.run(deadline)
+    finally:
+        attempts.give_up()
+    if sock is not None:
+        return sock
+    if attempts.late:
+        raise DeadlineExceeded("connect", seconds) from attempts.failure
+    raise TransportError(f"no connection to {host} port {port}: {attempts.failures}") from attempts.failure
+
+
+Place = tuple[int, int, int, str, Any]  # as socket.getaddrinfo gives it
+
+
+def _resolve(host: str, port: int, seconds: float | None) -> Sequence[Place]:
+    """The addresses of ``host``. Raises TransportError and DeadlineExceeded."""
+    try:
+        with contextlib.suppress(socket.gaierror):  # an address: there is nothing to look up
+            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        if seconds is None:
+            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return _look_up(host, port, seconds)
+    except DeadlineExceeded:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a name that cannot be encoded (RFC 5890)
         raise TransportError(f"host {host!r} is not known: {error}") from error
-    failure: Exception | None = None
-    for index, (family, kind, protocol, _name, address) in enumerate(places):
-        # An address that does not answer leaves time for those that follow.
-        left = None if deadline is None else (deadline - time.monotonic()) / (len(places) - index)
+
+
+def _look_up(host: str, port: int, seconds: float) -> Sequence[Place]:
+    """On a thread of its own: what the system is asked for cannot be called off, only forgotten."""
+    answers: queue.SimpleQueue[Sequence[Place] | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
         try:
-            return _connect(socket.socket(family, kind, protocol), address, left, local)
-        except (OSError, UnicodeError) as error:
-            failure = error
-    if isinstance(failure, TimeoutError) and failure.errno is None:  # ours, not the system's
-        raise DeadlineExceeded("connect", seconds) from failure
-    raise TransportError(f"no connection to {host} port {port}: {failure}") from failure
+            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except Exception as error:
+            answers.put(error)
 
-
-def _connect(sock: socket.socket, address: Any, seconds: float | None, local: tuple[str, int] | None) -> socket.socket:
+    threading.Thread(target=ask, name=f"dicomnet look up {host}", daemon=True).start()
     try:
-        if local is not None:
-            sock.bind(local)
-        sock.settimeout(seconds if seconds is None else max(seconds, 0.001))
-        sock.connect(address)
-    except BaseException:
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise DeadlineExceeded("connect", seconds) from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def in_turn(places: Sequence[Place]) -> Iterable[Place]:
+    """RFC 8305 4: the system's order, but for the families, which take turns."""
+    first = [place for place in places if place[0] == places[0][0]]
+    others = [place for place in places if place[0] != places[0][0]]
+    return [place for pair in itertools.zip_longest(first, others) for place in pair if place is not None]
+
+
+class _Attempts:
+    """Attempts to connect to one of some addresses. ``late``: the time was up before all had failed."""
+
+    def __init__(self, places: Iterable[Place], local: tuple[str, int] | None) -> None:
+        self._waiting = deque(places)
+        self._local = local
+        self._alone = local is not None and local[1] != 0  # one attempt at a time can have a port of our own
+        self._open: dict[socket.socket, Any] = {}  # → the address
+        self._next = -math.inf  # when another one may begin
+        self._failed: list[tuple[Any, Exception]] = []
+        self.late = False
+
+    def run(self, deadline: float) -> socket.socket | None:
+        """The first connection, or None."""
+        while self._waiting or self._open:
+            now = time.monotonic()
+            if now >= deadline:
+                self.late = True
+                return None
+            if self._waiting and (not self._open or now >= self._next):
+                if self._alone:
+                    self.give_up()
+                self._next = now + self._head_start(deadline - now)
+                if (sock := self._begin(self._waiting.popleft())) is not None:
+                    return sock
+                continue
+            until = min(deadline, self._next if self._waiting else math.inf)
+            Waiter([], list(self._open)).wait(None if until == math.inf else until - now)
+            if (sock := self._connected()) is not None:
+                return sock
+        return None
+
+    def _head_start(self, left: float) -> float:
+        return left / len(self._waiting) if self._alone else HEAD_START
+
+    def _begin(self, place: Place) -> socket.socket | None:
+        family, kind, protocol, _name, address = place
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:  # a family that the system does not have
+            self._failed.append((address, error))
+            return None
+        self._open[sock] = address
+        try:
+            sock.setblocking(False)
+            if self._local is not None:
+                sock.bind(self._local)
+            sock.connect(address)
+        except BlockingIOError:
+            return None
+        except (OSError, UnicodeError) as error:
+            self._fail(sock, error)
+            return None
+        del self._open[sock]
+        return sock
+
+    def _connected(self) -> socket.socket | None:
+        for sock in list(self._open):
+            if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self._fail(sock, OSError(code, os.strerror(code)))
+                self._next = -math.inf  # RFC 8305 5: the next one need not wait
+                continue
+            with contextlib.suppress(OSError):  # not yet
+                sock.getpeername()
+                del self._open[sock]
+                return sock
+        return None
+
+    def _fail(self, sock: socket.socket, error: Exception) -> None:
+        self._failed.append((self._open.pop(sock), error))
         sock.close()
-        raise
-    return sock
+
+    def give_up(self) -> None:
+        """Close what has not connected."""
+        for sock in list(self._open):
+            self._fail(sock, TimeoutError("no answer"))
+
+    @property
+    def failure(self) -> Exception | None:
+        return self._failed[-1][1] if self._failed else None
+
+    @property
+    def failures(self) -> str:
+        if len(self._failed) == 1:
+            return str(self.failure)
+        return "; ".join(f"{address[0]}: {error}" for address, error in self._failed)
 
 
 def secure(
@@ -302,13 +489,16 @@ def secure(
 ) -> TlsTransport:
     """The TLS handshake over a connection; closes it on failure. Input at one of ``wakes`` ends it.
 
+    ``server_hostname``: the name that the server's certificate must have; an IPv6 address may have a zone.
     Raises TransportError and DeadlineExceeded.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     try:
         sock.setblocking(False)
+        # Certificates hold neither zones (RFC 4007 11) nor the dot of a complete name (RFC 6066 3).
+        name = None if server_hostname is None else server_hostname.partition("%")[0].rstrip(".")
         wrapped = context.wrap_socket(
-            sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False
+            sock, server_side=server_side, server_hostname=name, do_handshake_on_connect=False
         )
         sock = wrapped
         while True:
@@ -335,13 +525,80 @@ def secure(
         raise
 
 
+def secure_if_asked(
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    seconds: float | None,
+    *,
+    handshake: float | None,
+    wakes: Sequence[socket.socket] = (),
+) -> Transport:
+    """The acceptor's side of a connection that may be TLS or clear text, told apart by the peer's first byte.
+
+    That byte has to come within ``seconds`` (ARTIM, PS3.8 9.1.4), and the TLS handshake has to be over ``handshake``
+    seconds after it. Closes the connection on failure, and if the byte is neither the first of TLS nor of a PDU. Input
+    at one of ``wakes`` ends it. Raises TransportError and DeadlineExceeded.
+    """
+    try:
+        sock.setblocking(False)
+        if not Waiter([sock, *wakes]).wait(seconds):
+            raise DeadlineExceeded("artim", seconds)
+        if wakes and Waiter(wakes).wait(0):
+            raise TransportError("this side is closing")
+        try:
+            first = sock.recv(1, socket.MSG_PEEK)
+        except OSError as error:
+            raise TransportError(f"the connection broke: {error}") from error
+        tls = asks_for_tls(first)
+    except BaseException:
+        sock.close()
+        raise
+    if tls:
+        return secure(sock, context, handshake, server_side=True, wakes=wakes)
+    return Transport(sock)
+
+
+def asks_for_tls(first: Buffer) -> bool:
+    """Whether a connection begins with TLS, by its first byte; False for a PDU, and if it ended before it began.
+
+    Raises TransportError for what is neither.
+    """
+    if not first or first[0] in _PDU_TYPES:
+        return False
+    if first[0] != _TLS_HANDSHAKE:
+        raise TransportError(f"neither TLS nor DICOM: the first byte is 0x{first[0]:02X}")
+    return True
+
+
+def check_mapped(buffers: Iterable[Buffer]) -> None:
+    """Raise OSError if one of ``buffers`` is a view of a mapped file that has become shorter.
+
+    To be called right before the buffers are read here (by TLS, or to join them): a page that the file has no more ends
+    the process by SIGBUS. Where the kernel reads them, it just refuses.
+    """
+    for buffer in buffers:
+        mapped = buffer.obj if isinstance(buffer, memoryview) else None
+        if isinstance(mapped, mmap.mmap) and _is_shorter(mapped):
+            raise OSError(errno.EFAULT, "a file became shorter while it was being sent")
+
+
+def _is_shorter(mapped: mmap.mmap) -> bool:
+    try:
+        return mapped.size() < len(mapped)
+    except OSError:  # it maps no file
+        return False
+
+
 def listen(host: str, port: int, backlog: int) -> socket.socket:
-    """A listening socket. ``"*"``: all addresses, IPv4 and IPv6 where the platform has both. Raises OSError."""
+    """A listening socket. ``"*"``: all addresses, IPv4 and IPv6 where the platform has both.
+
+    ``"0.0.0.0"`` is all of IPv4 alone, ``"::"`` all of IPv6, ``""`` the loopback. A name that has addresses of both
+    families stands for its first of IPv4: of the peers that DICOM has, many know no other. Raises OSError.
+    """
     if host == "*":
         if socket.has_dualstack_ipv6():
             return socket.create_server(("", port), family=socket.AF_INET6, backlog=backlog, dualstack_ipv6=True)
         return socket.create_server(("", port), backlog=backlog)
-    family, _kind, _protocol, _name, address = socket.getaddrinfo(
-        host or "127.0.0.1", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    return socket.create_server(address[:2], family=family, backlog=backlog)
+    places = socket.getaddrinfo(host or "127.0.0.1", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _kind, _protocol, _name, address = min(places, key=lambda place: place[0] != socket.AF_INET)
+    return socket.create_server(address, family=family, backlog=backlog)

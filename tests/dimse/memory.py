@@ -10,16 +10,18 @@ from __future__ import annotations
 import inspect
 import struct
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Generator, Iterable
 from typing import Any
 
 from dicomnet.ae import AE
-from dicomnet.config import MAX_PDU_LENGTH, Limits, Timeouts
+from dicomnet.codec import Codec
+from dicomnet.config import MAX_PDU_LENGTH, Limits, Peer, Timeouts
 from dicomnet.dataset import EncodedDataset, Spool
-from dicomnet.dimse import messages
+from dicomnet.dimse import messages, operations
+from dicomnet.dimse.conversation import VERIFICATION, Conversation
 from dicomnet.dimse.messages import Request, Response
-from dicomnet.dimse.operations import VERIFICATION, Conversation
-from dicomnet.dimse.provider import AssociationInfo
+from dicomnet.dimse.provider import AssociationInfo, as_items
+from dicomnet.dimse.serving import serve
 from dicomnet.ul import negotiation, pdu
 from dicomnet.ul.association import Association
 from dicomnet.ul.framer import batches
@@ -48,13 +50,13 @@ class _Pause:
 class Task:
     """An operation under way. ``result`` raises what it raised."""
 
-    def __init__(self, operation: Coroutine[Any, Any, Any]) -> None:
+    def __init__(self, loop: Loop, operation: Coroutine[Any, Any, Any]) -> None:
+        self._loop = loop
         self._operation = operation
         self._value: Any = None
         self._error: BaseException | None = None
         self.pause: _Pause | None = None
         self.done = False
-        self.resume(None)
 
     def resume(self, value: bool | None) -> None:
         self._step(self._operation.send, value)
@@ -64,12 +66,15 @@ class Task:
         self._step(self._operation.throw, KeyboardInterrupt())
 
     def _step(self, step: Callable[[Any], _Pause], value: object) -> None:
+        before, self._loop.current = self._loop.current, self
         try:
             self.pause = step(value)
         except StopIteration as stop:
             self._value, self.done = stop.value, True
         except BaseException as error:
             self._error, self.done = error, True
+        finally:
+            self._loop.current = before
 
     def result(self) -> Any:
         assert self.done, "it still waits"
@@ -85,11 +90,18 @@ class Loop:
         self.now = 1000.0
         self.sides: list[Side] = []
         self.tasks: list[Task] = []
+        self.current: Task | None = None
 
     def start(self, operation: Coroutine[Any, Any, Any]) -> Task:
-        task = Task(operation)
-        self.tasks.append(task)
+        task = self.add(operation)
         self.settle()
+        return task
+
+    def add(self, operation: Coroutine[Any, Any, Any]) -> Task:
+        """It begins at once; what it waits for is looked at when the others have had their turn."""
+        task = Task(self, operation)
+        self.tasks.append(task)
+        task.resume(None)
         return task
 
     def run(self, operation: Coroutine[Any, Any, Any]) -> Any:
@@ -171,24 +183,31 @@ class Side:
         self.association = Association(
             requestor=requestor, max_length=max_length, timeouts=timeouts, limits=self.limits
         )
-        self.conversation = Conversation(self, self.association, self._open_sink, self.limits)
+        self.codec = Codec(self.association, self.limits, folder, lambda: self.conversation.held)
+        self.codec.open_sink = self._open_sink
+        self.conversation = Conversation(self, self.association, self.codec, self.limits)
         self.reports: list[tuple[str, BaseException | None]] = []
         self.peer: Side | None = None
         self.inbox: deque[bytes] = deque()  # segments
         self.eof = False  # the peer closed
         self.failure: OSError | None = None  # what writing meets from now on
         self.slow = False  # what is written does not go yet
+        self.places: dict[int, Any] = {}  # what ``open`` finds at a port: an association, or an error
         self.window = Gate(1)
         self.message = Gate(1)
         self._folder = folder
         self._sent = bytearray()
+        self.beside: list[Task] = []
         loop.sides.append(self)
 
     def _open_sink(self, command: object, context: AcceptedContext) -> Spool:
         uids = (
             (command.sop_class_uid, command.sop_instance_uid) if isinstance(command, Request | Response) else ("", "")
         )
-        return Spool(context.transfer_syntax, *uids, ("SENDER", "RECEIVER"), self.limits, self._folder)
+        return Spool(context.transfer_syntax, *uids, ("SENDER", "RECEIVER"), self.limits, self._folder, self._held)
+
+    def _held(self) -> int:
+        return self.conversation.held
 
     # --- Io ---------------------------------------------------------------------------------------------------------
 
@@ -211,6 +230,47 @@ class Side:
         result = handler(argument)
         return await result if inspect.isawaitable(result) else result
 
+    async def stream(self, handler: Callable[..., Any], argument: Any) -> AsyncGenerator[list[Any], None]:
+        found = as_items(await self.call(handler, argument))
+        try:
+            if isinstance(found, AsyncIterable):
+                async for item in found:
+                    yield [item]
+            else:
+                for item in found:
+                    yield [item]
+        finally:
+            if (close := getattr(found, "close", None)) is not None:
+                close()
+
+    async def poll(self) -> None:
+        await _Pause(self, lambda: True, None)
+        if self.inbox and not self.conversation.congested:
+            self.conversation.receive_data(memoryview(self.inbox.popleft()), self.loop.now)
+            self.writes()
+
+    def resume(self) -> None:
+        """Nothing sleeps here until it is woken."""
+
+    def open_window(self, size: int) -> None:
+        self.window.room = size or 0xFFFF
+
+    def strand(self) -> object:
+        return self.loop.current
+
+    def spawn(self, strand: Coroutine[Any, Any, None]) -> None:
+        self.beside.append(self.loop.add(strand))
+
+    async def join(self) -> None:
+        if not all(task.done for task in self.beside):
+            await _Pause(None, lambda: all(task.done for task in self.beside), None)
+
+    async def open(self, peer: Peer, **options: Any) -> Any:
+        found = self.places[peer.port]
+        if isinstance(found, Exception):
+            raise found
+        return found(options)
+
     def report(self, text: str, error: BaseException | None = None) -> None:
         self.reports.append((text, error))
 
@@ -229,7 +289,7 @@ class Side:
 
     def moves(self) -> bool:
         """Reads one segment, or sees the end, if somebody waits for that."""
-        if not self.loop.is_awaited(self):
+        if not self.loop.is_awaited(self) or (self.conversation.congested and not self.conversation.over):
             return False
         if self.inbox:
             self.conversation.receive_data(memoryview(self.inbox.popleft()), self.loop.now)
@@ -251,6 +311,11 @@ class Side:
     def says(self, *parts: bytes | pdu.Pdu) -> None:
         """The peer sends this in one segment."""
         self.inbox.append(b"".join(part if isinstance(part, bytes) else pdu.encode(part) for part in parts))
+        self.loop.settle()
+
+    def says_each(self, *segments: bytes) -> None:
+        """The peer sends these, each in a segment of its own, before anything is done about the first."""
+        self.inbox.extend(segments)
         self.loop.settle()
 
     def closes(self) -> None:
@@ -334,7 +399,7 @@ class Served:
         self.side = Side(self.loop, requestor=False, **options)
         self.side.association.transport_opened(self.loop.now)
         self.conversation = self.side.conversation
-        self.task = self.loop.start(self.conversation.serve(ae or new_ae(), describe))
+        self.task = self.loop.start(serve(self.conversation, ae or new_ae(), describe))
         self.side.says(request or association_request())
         self.opening = self.side.hears()
 
@@ -358,7 +423,6 @@ class Asking:
         assert self.side.hears() == [request]
         self.side.says(answer or new_ae(async_ops=(0, 0)).answer(request))
         task.result()
-        self.side.window.room = self.side.association.window[0]
 
     def start(self, operation: Coroutine[Any, Any, Any]) -> Task:
         return self.loop.start(operation)
@@ -383,10 +447,9 @@ class Pair:
         self.acceptor = Side(self.loop, requestor=False, **(acceptor or {}))
         self.requestor.peer, self.acceptor.peer = self.acceptor, self.requestor
         self.acceptor.association.transport_opened(self.loop.now)
-        self.serving = self.loop.start(self.acceptor.conversation.serve(ae or new_ae(), describe))
+        self.serving = self.loop.start(serve(self.acceptor.conversation, ae or new_ae(), describe))
         options.setdefault("max_length", self.requestor.association.max_length)
         self.loop.run(self.requestor.conversation.associate(association_request(**options)))
-        self.requestor.window.room = self.requestor.association.window[0] or 0xFFFF
 
     @property
     def scu(self) -> Conversation:
@@ -396,7 +459,7 @@ class Pair:
         return self.loop.run(operation)
 
     def store(self, dataset: EncodedDataset) -> Coroutine[Any, Any, Response]:
-        return self.scu.store(self.scu.context_for(dataset.sop_class_uid), dataset)
+        return operations.store(self.scu, self.scu.context_for(dataset.sop_class_uid), dataset)
 
 
 def responses(heard: Iterable[Any]) -> list[tuple[int, int]]:

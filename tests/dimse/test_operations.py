@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from dicomnet.config import Limits, Timeouts
-from dicomnet.dimse import messages
+from dicomnet.dimse import messages, operations
 from dicomnet.dimse.messages import CommandField, Response
 from dicomnet.dimse.status import Status
 from dicomnet.errors import (
@@ -70,7 +70,7 @@ def test_echo_store_and_release(most):
     """PS3.7 9.1.1, 9.1.5, PS3.8 7.1, 7.2; N-17: with any maximum length on both sides."""
     ae, kept = keeping((Status.SUCCESS, 0xB000))
     pair = Pair(ae, requestor={"max_length": most}, acceptor={"max_length": most})
-    assert pair.run(pair.scu.echo()).status is Status.SUCCESS
+    assert pair.run(operations.echo(pair.scu)).status is Status.SUCCESS
     sent = [ct("1.2.3", 1000), ct("1.2.4", 0)]
     assert [pair.run(pair.store(dataset)).status for dataset in sent] == [0, 0xB000]
     pair.run(pair.scu.release())
@@ -86,8 +86,8 @@ def test_a_handler_is_told_whose_request_it_is():
     ae, kept = keeping()
     pair = Pair(ae)
     context = pair.scu.context_for(CT)
-    pair.run(pair.scu.store(context, ct(), messages.Priority.HIGH, ("MOVER", 9)))
-    pair.run(pair.scu.store(context, ct()))
+    pair.run(operations.store(pair.scu, context, ct(), messages.Priority.HIGH, ("MOVER", 9)))
+    pair.run(operations.store(pair.scu, context, ct()))
     first, second = kept
     assert (first.association.calling_ae, first.association.called_ae) == ("SCU", "SCP")
     assert first.association.accepted == tuple(pair.acceptor.association.contexts.values())
@@ -144,7 +144,7 @@ def test_a_rejection_is_raised_as_it_is_on_the_wire():
     assert (raised.value.result, raised.value.source, raised.value.reason) == (2, 3, 2)
     assert raised.value.transient
     with pytest.raises(AssociationRejected):  # whoever asks later is told the same, by another object
-        side.conversation._check_open()
+        side.conversation.check_open()
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_an_association_may_be_accepted_and_aborted_at_once():
 def test_a_request_waits_for_its_response():
     """PS3.7 9.1.5."""
     scu = Asking()
-    task = scu.start(scu.conversation.echo())
+    task = scu.start(operations.echo(scu.conversation))
     assert scu.side.hears() == [echo_request(1)]
     assert not task.done
     scu.side.says(message(ECHO_CONTEXT, Response(0xC123, message_id=1, error_comment="no")))
@@ -209,7 +209,7 @@ def test_a_request_waits_for_its_response():
 def test_a_response_may_have_a_data_set():
     """PS3.7 10.1: what came with it is at the response."""
     scu = Asking()
-    task = scu.start(scu.conversation.echo())
+    task = scu.start(operations.echo(scu.conversation))
     scu.side.says(message(ECHO_CONTEXT, Response(0, message_id=1, has_dataset=True), b"data"))
     assert bytes(task.result().dataset) == b"data"
 
@@ -218,9 +218,9 @@ def test_message_ids_are_unique_among_the_outstanding_ones():
     """N-23: also when they begin again at 1."""
     scu = Asking(association_request(async_ops=(0, 1)), limits=Limits())
     scu.side.window.room = 3
-    outstanding = scu.start(scu.conversation.echo())
+    outstanding = scu.start(operations.echo(scu.conversation))
     scu.conversation._last_message_id = 0xFFFF - 1
-    more = [scu.start(scu.conversation.echo()) for _ in range(2)]
+    more = [scu.start(operations.echo(scu.conversation)) for _ in range(2)]
     assert [request.message_id for request in scu.side.hears()] == [1, 0xFFFF, 2]
     for message_id in (2, 1, 0xFFFF):
         scu.side.says(message(ECHO_CONTEXT, Response(0, message_id=message_id)))
@@ -231,7 +231,7 @@ def test_message_ids_are_unique_among_the_outstanding_ones():
 def test_responses_come_in_any_order(order, at_once):
     """N-25, N-27: with a window of 4, each response finds its request by the message ID."""
     scu = Asking(association_request(async_ops=(4, 1)))
-    tasks = [scu.start(scu.conversation.echo()) for _ in range(6)]
+    tasks = [scu.start(operations.echo(scu.conversation)) for _ in range(6)]
     assert len(scu.side.hears()) == 4  # never more outstanding than negotiated
     answers = [message(ECHO_CONTEXT, Response(0xC000 + number, message_id=number)) for number in order]
     if at_once:
@@ -246,7 +246,7 @@ def test_responses_come_in_any_order(order, at_once):
 def test_without_a_window_requests_go_out_one_after_the_other():
     """N-27 (PS3.7 D.3.3.3)."""
     scu = Asking()
-    first, second = (scu.start(scu.conversation.echo()) for _ in range(2))
+    first, second = (scu.start(operations.echo(scu.conversation)) for _ in range(2))
     assert len(scu.side.hears()) == 1
     scu.side.says(message(ECHO_CONTEXT, Response(0, message_id=1)))
     assert first.result().status == 0
@@ -260,10 +260,10 @@ def test_without_an_accepted_context_nothing_is_sent():
     refused = tuple(dataclasses.replace(context, result=3) for context in answer.contexts)
     scu = Asking(answer=dataclasses.replace(answer, contexts=refused))
     with pytest.raises(NoAcceptedContext, match="for SOP class"):
-        scu.start(scu.conversation.echo()).result()
+        scu.start(operations.echo(scu.conversation)).result()
     scu.start(scu.conversation.abort())
     with pytest.raises(AssociationAborted, match="by this side"):
-        scu.start(scu.conversation.echo()).result()
+        scu.start(operations.echo(scu.conversation)).result()
 
 
 def test_a_value_out_of_range_is_the_callers_error_and_costs_nothing():
@@ -271,9 +271,9 @@ def test_a_value_out_of_range_is_the_callers_error_and_costs_nothing():
     scu = Asking()
     context = scu.context(CT)
     with pytest.raises(LocalProtocolError, match="0700"):
-        scu.start(scu.conversation.store(context, ct(), priority=0x10000)).result()
+        scu.start(operations.store(scu.conversation, context, ct(), priority=0x10000)).result()
     assert scu.side.hears() == []
-    task = scu.start(scu.conversation.store(context, ct()))
+    task = scu.start(operations.store(scu.conversation, context, ct()))
     assert len(scu.side.hears()) == 1
     scu.side.says(message(CT_CONTEXT, Response(0, command=CommandField.C_STORE, message_id=2)))
     assert task.result().status == 0
@@ -290,7 +290,7 @@ def test_a_value_out_of_range_is_the_callers_error_and_costs_nothing():
 def test_a_response_that_nobody_asked_for_is_a_protocol_error(context, response):
     """N-25: never swallowed."""
     scu = Asking()
-    task = scu.start(scu.conversation.echo())
+    task = scu.start(operations.echo(scu.conversation))
     scu.side.hears()
     scu.side.says(message(context, response))
     with pytest.raises(RemoteProtocolError, match="response"):
@@ -301,20 +301,20 @@ def test_a_response_that_nobody_asked_for_is_a_protocol_error(context, response)
 def test_a_flood_of_responses_ends_in_an_abort():
     """P12: the request has one response; the second one is one too many."""
     scu = Asking()
-    first = scu.start(scu.conversation.echo())
+    first = scu.start(operations.echo(scu.conversation))
     scu.side.hears()
     scu.side.says(message(ECHO_CONTEXT, Response(0, message_id=1)) * 1000, RELEASE_RQ)
     assert first.result().status == 0
     assert scu.side.hears() == [PROVIDER_ABORT]
     with pytest.raises(RemoteProtocolError, match="not outstanding"):
-        scu.start(scu.conversation.echo()).result()
+        scu.start(operations.echo(scu.conversation)).result()
 
 
 @pytest.mark.parametrize("seconds", [5, None])
 def test_a_response_that_never_comes(seconds):
     """DIMSE response: 30 s by default, absolute; None waits on."""
     scu = Asking(timeouts=Timeouts(response=seconds))
-    task = scu.start(scu.conversation.echo())
+    task = scu.start(operations.echo(scu.conversation))
     scu.side.hears()
     scu.loop.wait(4.9)
     assert not task.done
@@ -326,13 +326,13 @@ def test_a_response_that_never_comes(seconds):
         task.result()
     assert scu.side.hears() == [pdu.Abort(0, 0)]
     with pytest.raises(DeadlineExceeded, match="'response'"):  # the others are told why, too
-        scu.start(scu.conversation.echo()).result()
+        scu.start(operations.echo(scu.conversation)).result()
 
 
 def test_a_peer_that_sends_without_end_does_not_extend_the_wait_for_a_response():
     """N6: absolute."""
     scu = Asking(timeouts=Timeouts(response=5))
-    task = scu.start(scu.conversation.echo())
+    task = scu.start(operations.echo(scu.conversation))
     for number in range(6):
         scu.side.says(message(ECHO_CONTEXT, echo_request(number + 1)))
         scu.loop.wait(1)
@@ -343,7 +343,7 @@ def test_a_peer_that_sends_without_end_does_not_extend_the_wait_for_a_response()
 def test_a_peer_that_sends_a_pdu_byte_by_byte_runs_into_its_limit():
     """N6: PDU completion, 60 s by default, absolute."""
     scu = Asking(timeouts=Timeouts(response=None, pdu=5))
-    task = scu.start(scu.conversation.echo())
+    task = scu.start(operations.echo(scu.conversation))
     scu.side.hears()
     for byte in message(ECHO_CONTEXT, Response(0, message_id=1))[:6]:
         scu.side.says(bytes((byte,)))
@@ -356,7 +356,7 @@ def test_a_peer_that_sends_a_pdu_byte_by_byte_runs_into_its_limit():
 def test_the_peers_requests_are_answered_while_a_response_is_awaited():
     """P7, N-24: an association that only requests answers 0211."""
     scu = Asking()
-    task = scu.start(scu.conversation.echo())
+    task = scu.start(operations.echo(scu.conversation))
     scu.side.hears()
     scu.side.says(message(ECHO_CONTEXT, echo_request(77)))
     assert responses(scu.side.hears()) == [(77, Status.UNRECOGNISED_OPERATION)]
@@ -368,7 +368,7 @@ def test_the_peers_requests_are_answered_while_a_response_is_awaited():
 def test_an_association_that_ends_while_a_response_is_awaited(end):
     """N1, W13; each waiting operation gets an error of its own."""
     scu = Asking(association_request(async_ops=(2, 1)))
-    tasks = [scu.start(scu.conversation.echo()) for _ in range(2)]
+    tasks = [scu.start(operations.echo(scu.conversation)) for _ in range(2)]
     if end == "abort":
         scu.side.says(pdu.Abort(2, 0))
     else:
@@ -385,7 +385,7 @@ def test_an_association_that_ends_while_a_response_is_awaited(end):
 def test_an_operation_that_waits_for_its_place_is_told_of_the_end():
     """N-27."""
     scu = Asking()
-    tasks = [scu.start(scu.conversation.echo()) for _ in range(3)]
+    tasks = [scu.start(operations.echo(scu.conversation)) for _ in range(3)]
     scu.side.closes()
     for task in tasks:
         with pytest.raises(TransportError):
@@ -398,7 +398,7 @@ def test_a_connection_that_breaks_while_writing_names_the_cause():
     scu = Asking()
     scu.side.failure = BrokenPipeError(32, "Broken pipe")
     with pytest.raises(TransportError) as raised:
-        scu.start(scu.conversation.store(scu.context(CT), ct(size=1 << 20))).result()
+        scu.start(operations.store(scu.conversation, scu.context(CT), ct(size=1 << 20))).result()
     assert raised.value.__cause__ is scu.side.failure
     assert scu.side.window.room == 1
 
@@ -416,7 +416,7 @@ def test_a_data_set_that_cannot_be_read_costs_nothing():
     """OSError; nothing was sent."""
     scu = Asking()
     with pytest.raises(FileNotFoundError):
-        scu.start(scu.conversation.store(scu.context(CT), Unreadable())).result()
+        scu.start(operations.store(scu.conversation, scu.context(CT), Unreadable())).result()
     assert scu.side.hears() == []
     assert scu.side.window.room == 1
 
@@ -445,7 +445,7 @@ def test_a_message_that_cannot_be_completed_ends_the_association():
     """N-18: the rest of it would be taken for something else."""
     scu = Asking()
     with pytest.raises(KeyboardInterrupt):
-        scu.start(scu.conversation.store(scu.context(CT), Long())).result()
+        scu.start(operations.store(scu.conversation, scu.context(CT), Long())).result()
     assert scu.side.hears()[-1] == pdu.Abort(0, 0)
     assert scu.conversation.over
     assert scu.side.window.room == 1
@@ -456,9 +456,9 @@ def test_messages_of_several_operations_never_interleave(size):
     """N-18: however long one of them takes to go, the next one waits for its end."""
     scu = Asking(association_request(async_ops=(3, 1)))
     scu.side.slow = True
-    scu.start(scu.conversation.store(scu.context(CT), ct(size=size)))
-    scu.start(scu.conversation.echo())
-    abandoned = scu.start(scu.conversation.echo())
+    scu.start(operations.store(scu.conversation, scu.context(CT), ct(size=size)))
+    scu.start(operations.echo(scu.conversation))
+    abandoned = scu.start(operations.echo(scu.conversation))
     abandoned.cancel()
     scu.side.slow = False
     scu.loop.settle()
@@ -469,7 +469,7 @@ def test_an_association_that_ends_while_a_message_waits_for_another_one():
     """N-18, W13: nothing of it goes out."""
     scu = Asking(association_request(async_ops=(2, 1)))
     scu.side.slow = True
-    tasks = [scu.start(scu.conversation.echo()) for _ in range(2)]
+    tasks = [scu.start(operations.echo(scu.conversation)) for _ in range(2)]
     scu.start(scu.conversation.abort())
     scu.side.slow = False
     scu.loop.settle()
@@ -484,7 +484,7 @@ def test_a_message_of_which_nobody_knows_how_much_has_gone_ends_the_association(
     """N-18: interrupted while it is written, even if it was small."""
     scu = Asking()
     scu.side.slow = True
-    task = scu.start(scu.conversation.echo())
+    task = scu.start(operations.echo(scu.conversation))
     scu.side.slow = False
     task.cancel()
     with pytest.raises(KeyboardInterrupt):
@@ -499,9 +499,9 @@ def test_a_message_of_which_nobody_knows_how_much_has_gone_ends_the_association(
 def test_an_abandoned_request_leaves_the_association_usable():
     """Its response is read by the next operation, which must not go out before (N-27)."""
     scu = Asking()
-    first = scu.start(scu.conversation.echo())
+    first = scu.start(operations.echo(scu.conversation))
     first.cancel()
-    second = scu.start(scu.conversation.echo())
+    second = scu.start(operations.echo(scu.conversation))
     assert scu.side.hears() == [echo_request(1)]
     scu.side.says(message(ECHO_CONTEXT, Response(Status.PENDING, message_id=1)))
     assert scu.side.hears() == []
@@ -515,7 +515,7 @@ def test_an_abandoned_request_leaves_the_association_usable():
 def test_a_release_waits_for_the_response_to_an_abandoned_request():
     """PS3.8 7.2: released when nothing is outstanding."""
     scu = Asking()
-    scu.start(scu.conversation.echo()).cancel()
+    scu.start(operations.echo(scu.conversation)).cancel()
     scu.side.hears()
     task = scu.start(scu.conversation.release())
     assert scu.side.hears() == []
@@ -528,8 +528,8 @@ def test_a_release_waits_for_the_response_to_an_abandoned_request():
 def test_the_response_to_an_abandoned_request_has_its_time_limit():
     """DIMSE response."""
     scu = Asking(timeouts=Timeouts(response=5))
-    scu.start(scu.conversation.echo()).cancel()
-    task = scu.start(scu.conversation.echo())
+    scu.start(operations.echo(scu.conversation)).cancel()
+    task = scu.start(operations.echo(scu.conversation))
     scu.loop.wait(5)
     with pytest.raises(DeadlineExceeded, match="'response'"):
         task.result()
@@ -538,8 +538,8 @@ def test_the_response_to_an_abandoned_request_has_its_time_limit():
 def test_an_association_that_ends_frees_who_waits_for_an_abandoned_request():
     """N1."""
     scu = Asking()
-    scu.start(scu.conversation.echo()).cancel()
-    task = scu.start(scu.conversation.echo())
+    scu.start(operations.echo(scu.conversation)).cancel()
+    task = scu.start(operations.echo(scu.conversation))
     scu.side.closes()
     with pytest.raises(TransportError):
         task.result()
@@ -548,12 +548,12 @@ def test_an_association_that_ends_frees_who_waits_for_an_abandoned_request():
 def test_a_request_that_is_abandoned_when_its_response_is_there_owes_nothing():
     """The interrupt comes between the arrival of the response and its use."""
     scu = Asking()
-    task = scu.start(scu.conversation.echo())
+    task = scu.start(operations.echo(scu.conversation))
     scu.side.hears()
     scu.conversation.receive_data(memoryview(message(ECHO_CONTEXT, Response(0, message_id=1))), scu.loop.now)
     task.cancel()
     assert scu.side.window.room == 1
-    scu.start(scu.conversation.echo())
+    scu.start(operations.echo(scu.conversation))
     assert scu.side.hears() == [echo_request(2)]
 
 
@@ -563,7 +563,7 @@ def test_a_request_that_is_abandoned_when_its_response_is_there_owes_nothing():
 def test_release_while_operations_are_outstanding_is_the_callers_error():
     """PS3.8 7.2."""
     scu = Asking(association_request(async_ops=(2, 1)))
-    scu.start(scu.conversation.echo())
+    scu.start(operations.echo(scu.conversation))
     with pytest.raises(LocalProtocolError, match="outstanding"):
         scu.start(scu.conversation.release()).result()
 
@@ -572,7 +572,7 @@ def test_after_a_release_nothing_is_possible():
     """PS3.8 7.2."""
     pair = Pair()
     pair.run(pair.scu.release())
-    for operation in (pair.scu.echo, pair.scu.release):
+    for operation in (lambda: operations.echo(pair.scu), pair.scu.release):
         with pytest.raises(LocalProtocolError, match="has been released"):
             pair.run(operation())
     pair.run(pair.scu.abort())  # nothing is left to abort
@@ -640,7 +640,7 @@ def test_a_collision_that_the_peer_ends_in_another_way():
 def test_a_release_while_a_response_is_due_is_a_protocol_error():
     """PS3.8 7.2: the acceptor owes a response."""
     scu = Asking()
-    task = scu.start(scu.conversation.echo())
+    task = scu.start(operations.echo(scu.conversation))
     scu.side.hears()
     scu.side.says(RELEASE_RQ)
     with pytest.raises(RemoteProtocolError, match="a release while a response is due"):
@@ -656,13 +656,13 @@ def test_the_acceptor_may_release():
     assert watching.result()
     assert scu.side.hears() == [RELEASE_RP]
     with pytest.raises(LocalProtocolError, match="has been released"):
-        scu.start(scu.conversation.echo()).result()
+        scu.start(operations.echo(scu.conversation)).result()
 
 
 def test_abort():
     """AA-1: 0/0; whoever waits is told that it was this side."""
     scu = Asking()
-    waiting = scu.start(scu.conversation.echo())
+    waiting = scu.start(operations.echo(scu.conversation))
     scu.side.hears()
     scu.start(scu.conversation.abort()).result()
     assert scu.side.hears() == [pdu.Abort(0, 0)]

@@ -6,8 +6,9 @@ import pytest
 
 from dicomnet.config import Limits, Timeouts
 from dicomnet.dimse import messages
+from dicomnet.dimse.conversation import VERIFICATION
 from dicomnet.dimse.messages import CommandField, Request, Response
-from dicomnet.dimse.operations import VERIFICATION
+from dicomnet.dimse.serving import serve
 from dicomnet.dimse.status import Status
 from dicomnet.errors import (
     AssociationAborted,
@@ -142,7 +143,7 @@ def test_a_requestor_that_loses_patience_while_the_handler_thinks():
         await side.until(lambda: side.conversation.over, None)
 
     side.association.transport_opened(loop.now)
-    task = loop.start(side.conversation.serve(ae, describe))
+    task = loop.start(serve(side.conversation, ae, describe))
     side.says(association_request())
     assert not task.done
     side.says(pdu.Abort(0, 0))
@@ -168,7 +169,7 @@ def test_a_connection_without_a_request_ends_with_artim():
     loop = Loop()
     side = Side(loop, requestor=False, timeouts=Timeouts(artim=5))
     side.association.transport_opened(loop.now)
-    task = loop.start(side.conversation.serve(new_ae(), describe))
+    task = loop.start(serve(side.conversation, new_ae(), describe))
     loop.wait(5)
     task.result()
     assert side.hears() == []
@@ -180,7 +181,7 @@ def test_a_connection_that_is_closed_without_a_word():
     loop = Loop()
     side = Side(loop, requestor=False)
     side.association.transport_opened(loop.now)
-    task = loop.start(side.conversation.serve(new_ae(), describe))
+    task = loop.start(serve(side.conversation, new_ae(), describe))
     side.closes()
     task.result()
     assert (side.conversation.over, side.conversation.error) == (True, None)
@@ -545,7 +546,7 @@ def test_a_requestor_that_goes_while_the_handler_works():
         return Status.SUCCESS
 
     side.association.transport_opened(loop.now)
-    task = loop.start(side.conversation.serve(ae, describe))
+    task = loop.start(serve(side.conversation, ae, describe))
     side.says(association_request())
     side.says(message(ECHO_CONTEXT, echo_request()))
     side.hears()
@@ -569,7 +570,7 @@ def test_a_request_that_comes_while_the_handler_works_waits():
         return Status.SUCCESS
 
     side.association.transport_opened(loop.now)
-    loop.start(side.conversation.serve(ae, describe))
+    loop.start(serve(side.conversation, ae, describe))
     side.says(association_request())
     side.hears()
     for number in (1, 2, 1):
@@ -613,7 +614,7 @@ def test_the_time_that_a_handler_takes_is_not_idle():
         return Status.SUCCESS
 
     side.association.transport_opened(loop.now)
-    loop.start(side.conversation.serve(ae, describe))
+    loop.start(serve(side.conversation, ae, describe))
     side.says(association_request())
     side.hears()
     side.says(message(ECHO_CONTEXT, echo_request()))

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import ModuleType
 from typing import Any, Protocol
 
 import dicomnet
+import dicomnet.aio
 
 GIVEN_UP = 60.0  # seconds for one call: far more than any needs, less than pytest grants to a test
 
@@ -43,9 +44,10 @@ class BlockingFace:
 class AsyncFace:
     """A face of coroutines: its event loop runs in a thread of its own, each call waits for its coroutine."""
 
-    def __init__(self, module: ModuleType) -> None:
+    def __init__(self, module: ModuleType, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
         self.module = module
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = new_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="event loop", daemon=True)
 
     def associate(self, peer: Any, **options: Any) -> Any:
         return self._enter(lambda: self.module.associate(peer, **options))
@@ -67,13 +69,9 @@ class AsyncFace:
         return _Waiting(self, inside, manager)
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._started()).result(GIVEN_UP)
-
-    def _started(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="event loop", daemon=True).start()
-        return self._loop
+        if not self._thread.is_alive():
+            self._thread.start()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(GIVEN_UP)
 
 
 class _Waiting:
@@ -108,4 +106,4 @@ class _Waiting:
         return self._face.run(leave())
 
 
-FACES: dict[str, Face] = {"blocking": BlockingFace()}
+FACES: dict[str, Face] = {"blocking": BlockingFace(), "aio": AsyncFace(dicomnet.aio, asyncio.new_event_loop)}

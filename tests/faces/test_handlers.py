@@ -18,6 +18,12 @@ MakeScp = Callable[..., Scp]
 CONTEXTS = [dicomnet.Verification, (CT, [EXPLICIT])]
 
 
+@pytest.fixture
+def client(server_face: Face) -> Face:
+    """Both ends on the same face: here one is tested, and the other could be any."""
+    return server_face
+
+
 def answer(client: Face, acceptor: Scp, result: Any) -> Response:
     """What a C-STORE gets whose handler returns ``result``, or raises it; the association lives on."""
 

@@ -59,6 +59,12 @@ USER_ABORT, UNRECOGNISED, UNEXPECTED, INVALID = (0, 0), (2, 1), (2, 2), (2, 6)
 LENGTHS = [0, 1, 3, 5, 1 << 31, (1 << 32) - 1]
 
 
+@pytest.fixture
+def client(server_face: Face) -> Face:
+    """Both ends on the same face: here one is tested, and the other could be any."""
+    return server_face
+
+
 class Case:
     """A served SCP, and what must hold after whatever was done to it."""
 

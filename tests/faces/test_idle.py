@@ -12,12 +12,18 @@ import pytest
 
 from dicomnet import Limits, Timeouts
 from tests.faces.conftest import Scp, eventually
-from tests.faces.face import Face
+from tests.faces.face import FACES, Face
 from tests.faces.wire import Wire
 
 MakeScp = Callable[..., Scp]
 PLENTY = Limits(associations_per_ae_title=1000, associations_per_address=1000)
 IDLE = 200
+
+
+@pytest.fixture
+def server_face() -> Face:
+    """The one whose associations are threads; ``tests/aio`` looks at the event loop."""
+    return FACES["blocking"]
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="this platform does not tell")

@@ -19,6 +19,12 @@ CONTEXTS = [dicomnet.Verification, (CT, [EXPLICIT])]
 FULL = "2/3/2"
 
 
+@pytest.fixture
+def client(server_face: Face) -> Face:
+    """Both ends on the same face: here one is tested, and the other could be any."""
+    return server_face
+
+
 def refused(client: Face, peer: str, **options: Any) -> None:
     with pytest.raises(AssociationRejected, match=FULL) as caught:
         client.associate(peer, **options)

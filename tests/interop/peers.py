@@ -56,9 +56,10 @@ def dicomnet_receiver(tls: Any = None, on_association: Any = None, **options: An
         )
         return 0x0000
 
-    on_c_store = options.pop("on_c_store", keep)
+    handlers = {name: options.pop(name) for name in list(options) if name.startswith("on_")}
     ae = dicomnet.AE("RECEIVER", **options)
-    ae.on_c_store(on_c_store)
+    for name, handler in {"on_c_store": keep, **handlers}.items():
+        getattr(ae, name)(handler)
     ae.on_close(receiver.associations.append)
     if on_association is not None:
         ae.on_association(on_association)

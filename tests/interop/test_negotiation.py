@@ -1,15 +1,21 @@
 """Associations with DCMTK and pynetdicom: verification, lengths, everything negotiable, rejection, abort."""
 
+import base64
+import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 import dicomnet
+from dicomnet import models
 from dicomnet.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicomnet.identity import JwtVerifier, PasscodeVerifier, hash_passcode
 from tests.interop import corpus, peers
 from tests.interop.corpus import instances
 from tests.interop.peers import HOST, Tool
@@ -284,6 +290,120 @@ def test_pynetdicom_reads_all_that_we_answer(pynetdicom: ModuleType) -> None:
     assert [association.error for association in receiver.associations] == [None]
 
 
+# --- roles, extended negotiation ------------------------------------------------------------------------------------
+
+STUDY_FIND, STUDY_MOVE, STUDY_GET = models.MODELS["study"]
+
+
+def test_getscu_may_receive(dcmtk: Tool, tmp_path: Path) -> None:
+    """PS3.4 C.5.3: it asks to be SCP of what it gets, and gets it."""
+    with peers.dicomnet_receiver(
+        contexts=[STUDY_GET, CT_STORAGE], on_c_get=lambda request: [corpus.FOLDER / CT]
+    ) as receiver:
+        level = ["-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.3"]
+        done = peers.run(dcmtk("getscu"), "-v", "-S", "-od", tmp_path, *level, HOST, receiver.port)
+    assert done.returncode == 0, done.stdout
+    (association,) = receiver.associations
+    roles = {context.abstract_syntax: (context.scu, context.scp) for context in association.accepted}
+    assert roles == {STUDY_GET: (True, False), CT_STORAGE: (False, True)}
+    (path,) = tmp_path.iterdir()
+    assert corpus.read(path).sop_instance_uid == instances()[CT].sop_instance_uid  # getscu encodes it anew
+
+
+def test_dcmqrscp_lets_us_receive(dcmtk: Tool, folder: Path) -> None:
+    """PS3.4 C.5.3: nobody has to name roles for C-GET, which also leave C-STORE possible."""
+    with peers.dcmqrscp(dcmtk, folder) as program:
+        wish = [STUDY_GET, STUDY_FIND, CT_STORAGE, dicomnet.Verification]
+        with dicomnet.associate(f"ARCHIVE@{HOST}:{program.port}", contexts=wish) as assoc:
+            roles = {context.abstract_syntax: (context.scu, context.scp) for context in assoc.accepted}
+    assert roles.pop(CT_STORAGE)[1]
+    assert roles == dict.fromkeys((STUDY_GET, STUDY_FIND, dicomnet.Verification), (True, False))
+
+
+def test_pynetdicom_may_receive(pynetdicom: ModuleType) -> None:
+    """PS3.7 D.3.3.4, PS3.4 C.5.3."""
+    with peers.dicomnet_receiver(contexts=[STUDY_GET, CT_STORAGE]) as receiver:
+        ae = pynetdicom.AE()
+        contexts = [pynetdicom.build_context(uid) for uid in (STUDY_GET, CT_STORAGE)]
+        role = pynetdicom.build_role(CT_STORAGE, scp_role=True)
+        assoc = ae.associate(HOST, receiver.port, contexts=contexts, ext_neg=[role])
+        assert {context.abstract_syntax: (context.as_scu, context.as_scp) for context in assoc.accepted_contexts} == {
+            STUDY_GET: (True, False),
+            CT_STORAGE: (False, True),
+        }
+        assoc.release()
+
+
+def test_pynetdicom_lets_us_receive(pynetdicom: ModuleType) -> None:
+    """PS3.7 D.3.3.4, PS3.4 C.5.3: as far as it does."""
+    ae = pynetdicom.AE()
+    ae.add_supported_context(STUDY_GET)
+    ae.add_supported_context(CT_STORAGE, scu_role=True, scp_role=True)
+    ae.add_supported_context(dicomnet.StorageClasses[0], scu_role=False, scp_role=True)
+    server = ae.start_server((HOST, 0), block=False)
+    try:
+        wish = [STUDY_GET, CT_STORAGE, dicomnet.StorageClasses[0]]
+        with dicomnet.associate(peer(server.socket.getsockname()[1]), contexts=wish) as assoc:
+            roles = {context.abstract_syntax: (context.scu, context.scp) for context in assoc.accepted}
+    finally:
+        server.shutdown()
+    assert roles[STUDY_GET] == (True, False)
+    assert roles[CT_STORAGE] == (True, True)
+    assert roles[dicomnet.StorageClasses[0]] == (False, True)
+
+
+def test_pynetdicom_and_extended_negotiation(pynetdicom: ModuleType) -> None:
+    """N-29, PS3.4 C.5.1.1, B.3.1: what was asked for and is supported is answered, in both directions."""
+    asked = dicomnet.ExtendedQuery(relational=True, fuzzy=True, timezone=True)
+    supported = {STUDY_FIND: dicomnet.ExtendedQuery(relational=True), CT_STORAGE: dicomnet.ExtendedStorage()}
+    with peers.dicomnet_receiver(contexts=[STUDY_FIND, CT_STORAGE], extended=supported) as receiver:
+        item = pynetdicom.pdu_primitives.SOPClassExtendedNegotiation()
+        item.sop_class_uid, item.service_class_application_information = STUDY_FIND, bytes(asked)
+        assoc = pynetdicom.AE().associate(
+            HOST, receiver.port, contexts=[pynetdicom.build_context(STUDY_FIND)], ext_neg=[item]
+        )
+        assert assoc.acceptor.sop_class_extended == {STUDY_FIND: b"\1\0\0\0"}
+        assoc.release()
+    (association,) = receiver.associations
+    assert association.extended == {STUDY_FIND: b"\1\0\0\0"}
+
+    handlers = [(pynetdicom.evt.EVT_SOP_EXTENDED, lambda event: dict.fromkeys(event.app_info, b"\x01"))]
+    ae = pynetdicom.AE()
+    ae.add_supported_context(STUDY_FIND)
+    server = ae.start_server((HOST, 0), block=False, evt_handlers=handlers)
+    try:
+        place = peer(server.socket.getsockname()[1])
+        with dicomnet.associate(place, contexts=[STUDY_FIND], extended={STUDY_FIND: asked}) as assoc:
+            assert dicomnet.ExtendedQuery.decode(assoc.extended[STUDY_FIND]) == dicomnet.ExtendedQuery(relational=True)
+    finally:
+        server.shutdown()
+
+
+def test_pynetdicom_and_common_extended_negotiation(pynetdicom: ModuleType) -> None:
+    """PS3.7 D.3.3.6: a private class is accepted as the CT that it specialises; what we send is read."""
+    private = "1.3.12.2.1107.5.9.1"
+    with peers.dicomnet_receiver(contexts=[CT_STORAGE], accept_related=True) as receiver:
+        item = pynetdicom.pdu_primitives.SOPClassCommonExtendedNegotiation()
+        item.sop_class_uid, item.service_class_uid = private, "1.2.840.10008.4.2"
+        item.related_general_sop_class_identification = [CT_STORAGE]
+        assoc = pynetdicom.AE().associate(
+            HOST, receiver.port, contexts=[pynetdicom.build_context(private)], ext_neg=[item]
+        )
+        assert [context.abstract_syntax for context in assoc.accepted_contexts] == [private]
+        assoc.release()
+
+    seen: list[Any] = []
+    handlers = [(pynetdicom.evt.EVT_SOP_COMMON, lambda event: seen.append(event.items) or {})]
+    wish = [dicomnet.CommonExtended(private, related=(CT_STORAGE,))]
+    with (
+        peers.pynetdicom_receiver(pynetdicom, handlers=handlers) as receiver,
+        dicomnet.associate(peer(receiver.port), contexts=[private, CT_STORAGE], common_extended=wish),
+    ):
+        (items,) = seen
+    assert items[private].service_class_uid == "1.2.840.10008.4.2"
+    assert items[private].related_general_sop_class_identification == [CT_STORAGE]
+
+
 # --- user identity --------------------------------------------------------------------------------------------------
 
 
@@ -304,6 +424,90 @@ def test_the_identity_that_storescu_sends(dcmtk: Tool, tmp_path: Path) -> None:
             done = peers.run(dcmtk("storescu"), *options, HOST, receiver.port, corpus.FOLDER / CT)
             assert done.returncode == 0, (options, done.stdout)
     assert [association.identity for association in receiver.associations] == [identity for _, identity in ways]
+
+
+def verified(**options: Any) -> Any:
+    """A server that knows one user."""
+    known = PasscodeVerifier({"somebody": hash_passcode("something")})
+    return peers.dicomnet_receiver(on_identity=known, **options)
+
+
+def test_storescu_identifies_itself(dcmtk: Tool) -> None:
+    """PS3.7 D.3.3.7: storescu -rsp goes on only with a response; a wrong passcode is refused with 1/2/1."""
+    with verified(require_identity=True) as receiver:
+        for user, passcode, accepted in (
+            ("somebody", "something", True),
+            ("somebody", "else", False),
+            ("me", "", False),
+        ):
+            secret = ["--password", passcode] if passcode else []
+            options = ["-v", "--user", user, *secret, "--pos-response"]
+            done = peers.run(dcmtk("storescu"), *options, HOST, receiver.port, corpus.FOLDER / CT)
+            assert (done.returncode == 0) == accepted, done.stdout
+            assert ("Result: Rejected Permanent, Source: Service Provider (ACSE Related)" in done.stdout) != accepted
+        anonymous = peers.run(dcmtk("echoscu"), "-v", HOST, receiver.port)
+        assert "Rejected Permanent" in anonymous.stdout
+    assert [association.error for association in receiver.associations] == [None]
+    assert [instance.sop_class_uid for instance in receiver.arrived] == [CT_STORAGE]
+
+
+def test_storescu_wants_a_response_that_nobody_gives(dcmtk: Tool) -> None:
+    """N-30, PS3.7 D.3.3.7: without a handler none is supported; then it is the requestor who ends the association."""
+    with peers.dicomnet_receiver() as receiver:
+        done = peers.run(
+            dcmtk("storescu"), "-v", "--user", "me", "--pos-response", HOST, receiver.port, corpus.FOLDER / CT
+        )
+    assert done.returncode != 0
+    assert receiver.arrived == []
+
+
+def test_storescu_sends_a_web_token(dcmtk: Tool, tmp_path: Path) -> None:
+    """PS3.7 D.3.3.7, type 5: its signature is checked."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    parts = [{"alg": "EdDSA"}, {"iss": "clinic", "aud": "RECEIVER", "exp": time.time() + 300}]
+    signed = b".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in parts)
+    verifier = JwtVerifier(key.public_key(), issuer="clinic", audience="RECEIVER")
+    with peers.dicomnet_receiver(on_identity=verifier) as receiver:
+        for signature, accepted in ((key.sign(signed), True), (bytes(64), False)):
+            path = tmp_path / "token"
+            path.write_bytes(signed + b"." + base64.urlsafe_b64encode(signature).rstrip(b"="))
+            options = ["--jwt", path, "--pos-response"]
+            done = peers.run(dcmtk("storescu"), *options, HOST, receiver.port, corpus.FOLDER / CT)
+            assert (done.returncode == 0) == accepted, done.stdout
+    assert [instance.sop_class_uid for instance in receiver.arrived] == [CT_STORAGE]
+
+
+@pytest.mark.parametrize("response", [None, b"", b"a ticket"])
+def test_pynetdicom_reads_the_response_to_an_identity(pynetdicom: ModuleType, response: bytes | None) -> None:
+    """PS3.7 D.3.3.7.2: for each type."""
+    seen: list[tuple[int, bytes]] = []
+
+    def decide(association: Any, identity: dicomnet.Identity) -> bytes | None:
+        seen.append((identity.type, identity.primary))
+        return response
+
+    with peers.dicomnet_receiver(on_identity=decide) as receiver:
+        for type in range(1, 6):
+            who = pynetdicom.pdu_primitives.UserIdentityNegotiation()
+            who.user_identity_type, who.primary_field, who.positive_response_requested = type, b"me", True
+            if type == 2:
+                who.secondary_field = b"secret"
+            assoc = peers.pynetdicom_associate(pynetdicom, receiver.port, ext_neg=[who])
+            assert assoc.is_established
+            assert assoc.acceptor.user_identity.server_response == (response or b"")
+            assoc.release()
+    assert seen == [(type, b"me") for type in range(1, 6)]
+
+
+def test_pynetdicom_answers_an_identity(pynetdicom: ModuleType) -> None:
+    """PS3.7 D.3.3.7.2: the requestor sees the response."""
+    handlers = [(pynetdicom.evt.EVT_USER_ID, lambda event: (True, b"pleased to meet you"))]
+    who = dicomnet.Identity.kerberos(b"ticket", response_requested=True)
+    with (
+        peers.pynetdicom_receiver(pynetdicom, handlers=handlers) as receiver,
+        dicomnet.associate(peer(receiver.port), identity=who) as assoc,
+    ):
+        assert assoc.identity_response == b"pleased to meet you"
 
 
 def test_pynetdicom_refuses_an_identity(pynetdicom: ModuleType) -> None:

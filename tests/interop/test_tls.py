@@ -1,85 +1,60 @@
-"""DICOM over TLS (PS3.15 B) with DCMTK and pynetdicom in both roles, and their certificates on both sides."""
+"""DICOM over TLS (PS3.15 B) with DCMTK, pynetdicom and OpenSSL in both roles, and their certificates on both sides."""
 
-import datetime
-import ipaddress
+import contextlib
+import shutil
+import socket
 import ssl
+import subprocess
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 import dicomnet
+from dicomnet import tls
+from dicomnet.certificates import PASSWORD, Authority
+from dicomnet.tls import client_context, make_test_ca, server_context
 from tests.interop import corpus, peers
 from tests.interop.corpus import instances
 from tests.interop.peers import HOST, Tool
 
 # From one PDU to many TLS records
 NAMES = ["CT_small.dcm", "MR_small_RLE.dcm", "examples_overlay.dcm", "JPEG2000.dcm", "waveform_ecg.dcm"]
+PROFILES = {"bcp195": "+px", "bcp195-nd": "+py", "bcp195-ex": "+pz"}  # DCMTK's options; 3.6.7 knows only these
+PATIENCE = 30.0  # seconds
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """Files in PEM: the authority's certificate, and a key with a certificate of its own that the authority signed."""
+    """Files in PEM, of an authority and of one whom it vouches for."""
 
-    authority: Path
-    key: Path
-    certificate: Path
+    authority: Authority
+    own: tls.Credentials
 
-    def client(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.authority)
-        context.load_cert_chain(self.certificate, self.key)
-        return context
+    @property
+    def files(self) -> dict[str, Any]:
+        """As options of ``client_context`` and ``server_context``."""
+        own = self.own
+        return {"ca": self.authority.certificate, "certificate": own.certificate, "key": own.key}
 
-    def server(self, verify: ssl.VerifyMode = ssl.CERT_REQUIRED) -> ssl.SSLContext:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.authority)
-        context.load_cert_chain(self.certificate, self.key)
-        context.verify_mode = verify
-        return context
+    def client(self, profile: str = tls.DEFAULT_PROFILE) -> ssl.SSLContext:
+        return client_context(profile, **self.files)
+
+    def server(self, profile: str = tls.DEFAULT_PROFILE, **options: Any) -> ssl.SSLContext:
+        return server_context(profile, **self.files | options)
 
     def options(self) -> list[Any]:
         """For DCMTK's programs."""
-        return ["+tls", self.key, self.certificate, "+cf", self.authority]
-
-
-def _certificate(subject: str, key: Any, issuer: str, issuer_key: Any, *, ca: bool) -> x509.Certificate:
-    def name(text: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
-
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder(name(issuer), name(subject), key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - datetime.timedelta(days=1))
-    builder = builder.not_valid_after(now + datetime.timedelta(days=1))
-    builder = builder.add_extension(x509.BasicConstraints(ca, None), critical=True)
-    # digital signature, content commitment, key and data encipherment, key agreement, certificate and CRL signing, …
-    usage = x509.KeyUsage(not ca, False, not ca, False, False, ca, ca, False, False)  # Python 3.13 insists on it
-    builder = builder.add_extension(usage, critical=True)
-    address = x509.IPAddress(ipaddress.ip_address(HOST))
-    builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
-    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
-    builder = builder.add_extension(identifier, critical=False)
-    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    return builder.add_extension(own, critical=False).sign(issuer_key, hashes.SHA256())
+        return ["+tls", self.own.key, self.own.certificate, "+cf", self.authority.certificate]
 
 
 def _make(folder: Path, subject: str) -> Credentials:
-    folder.mkdir()
-    authority_key, key = (rsa.generate_private_key(65537, 2048) for _ in range(2))
-    made = Credentials(folder / "authority.pem", folder / "key.pem", folder / "certificate.pem")
-    pem = serialization.Encoding.PEM
-    authority = _certificate("authority", authority_key, "authority", authority_key, ca=True)
-    made.authority.write_bytes(authority.public_bytes(pem))
-    certificate = _certificate(subject, key, "authority", authority_key, ca=False)
-    made.certificate.write_bytes(certificate.public_bytes(pem))
-    made.key.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
-    )
-    return made
+    authority = make_test_ca(folder, key_type="rsa")  # DCMTK 3.6.7 has no ECDSA suites of TLS 1.2 in B.9 and B.10
+    return Credentials(authority, authority.issue(subject))
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +97,8 @@ def test_dcmtk_to_dicomnet(dcmtk: Tool, tmp_path: Path, credentials: Credentials
 
 def test_a_dcmtk_client_without_certificate(dcmtk: Tool, credentials: Credentials) -> None:
     """PS3.15 B.12: it is served where the server does not ask for one, and only there."""
-    anonymous = ["+tla", "+cf", credentials.authority]
-    with peers.dicomnet_receiver(tls=credentials.server(ssl.CERT_NONE)) as receiver:
+    anonymous = ["+tla", "+cf", credentials.authority.certificate]
+    with peers.dicomnet_receiver(tls=credentials.server(ca=None, client_auth="none")) as receiver:
         done = peers.run(dcmtk("echoscu"), *anonymous, HOST, receiver.port)
     assert done.returncode == 0, done.stdout
     assert [association.certificate for association in receiver.associations] == [None]
@@ -162,6 +137,66 @@ def test_plain_meets_tls(dcmtk: Tool, folder: Path, credentials: Credentials) ->
         assert peers.run(dcmtk("echoscu"), *credentials.options(), HOST, receiver.port).returncode == 0
 
 
+@pytest.mark.parametrize(("profile", "option"), PROFILES.items(), ids=PROFILES)
+def test_profiles_with_dcmtk(dcmtk: Tool, folder: Path, credentials: Credentials, profile: str, option: str) -> None:
+    """PS3.15 B.9, B.10, B.11: both sides keep to the same profile; B.12 and B.13 meet B.10."""
+    ours = {"bcp195-nd": ["bcp195-nd", "bcp195-8996", "bcp195-8996-mod"]}.get(profile, [profile])
+    with peers.storescp(dcmtk, folder, *credentials.options(), option) as program:
+        for one in ours:
+            with dicomnet.associate(f"PEER@{HOST}:{program.port}", tls=credentials.client(one)) as assoc:
+                assert assoc.c_echo().status == 0
+    for one in ours:
+        with peers.dicomnet_receiver(tls=credentials.server(one)) as receiver:
+            done = peers.run(dcmtk("echoscu"), *credentials.options(), option, HOST, receiver.port)
+            assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("suite", [suite for suite in tls.PROFILES["bcp195-ex"].suites if "ECDSA" not in suite])
+def test_the_suites_of_the_profile_with_dcmtk(dcmtk: Tool, folder: Path, credentials: Credentials, suite: str) -> None:
+    """PS3.15 B.10, B.11: the four that shall be supported, DHE included, in both roles."""
+
+    def only(context: ssl.SSLContext) -> ssl.SSLContext:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(suite)
+        return context
+
+    with (
+        peers.storescp(dcmtk, folder, *credentials.options()) as program,
+        dicomnet.associate(f"PEER@{HOST}:{program.port}", tls=only(credentials.client())) as assoc,
+    ):
+        assert assoc.c_echo().status == 0
+    with peers.dicomnet_receiver(tls=only(credentials.server())) as receiver:
+        done = peers.run(dcmtk("echoscu"), *credentials.options(), HOST, receiver.port)
+        assert done.returncode == 0, done.stdout
+
+
+def test_a_revoked_dcmtk_client(dcmtk: Tool, folder: Path, credentials: Credentials) -> None:
+    """RFC 5280 5: it is not served; nor is ours by theirs, who has the same list."""
+    authority = credentials.authority
+    revoked = Credentials(authority, authority.revoked)
+    with peers.dicomnet_receiver(tls=credentials.server(crl=authority.crl)) as receiver:
+        assert peers.run(dcmtk("echoscu"), *revoked.options(), HOST, receiver.port).returncode != 0
+        assert peers.run(dcmtk("echoscu"), *credentials.options(), HOST, receiver.port).returncode == 0
+    with peers.storescp(dcmtk, folder, *credentials.options(), "+crl", authority.crl) as program:
+        with pytest.raises(dicomnet.TransportError):
+            dicomnet.associate(f"PEER@{HOST}:{program.port}", tls=revoked.client())
+        with dicomnet.associate(f"PEER@{HOST}:{program.port}", tls=credentials.client()) as assoc:
+            assert assoc.c_echo().status == 0
+
+
+def test_files_that_both_can_read(dcmtk: Tool, credentials: Credentials) -> None:
+    """The same encrypted key and the same chain of certificates."""
+    authority = credentials.authority
+    for own, password in ((authority.encrypted, ["+pw", PASSWORD]), (authority.chained, [])):
+        options = ["+tls", own.key, own.certificate, *password, "+cf", authority.certificate]
+        server = server_context(
+            certificate=own.certificate, key=own.key, password=own.password, ca=authority.certificate
+        )
+        with peers.dicomnet_receiver(tls=server) as receiver:
+            done = peers.run(dcmtk("echoscu"), *options, HOST, receiver.port)
+        assert done.returncode == 0, done.stdout
+
+
 # --- pynetdicom -----------------------------------------------------------------------------------------------------
 
 
@@ -195,3 +230,64 @@ def test_strangers_and_pynetdicom(pynetdicom: ModuleType, credentials: Credentia
     with peers.dicomnet_receiver(tls=credentials.server()) as receiver:
         assoc = peers.pynetdicom_associate(pynetdicom, receiver.port, tls_args=(strangers.client(), HOST))
         assert not assoc.is_established
+
+
+# --- OpenSSL: what it sees of the records ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def openssl() -> str:
+    path = shutil.which("openssl")
+    if path is None:
+        pytest.skip("openssl is not installed")
+    return path
+
+
+def test_the_end_is_told_to_openssl_as_client(openssl: str, credentials: Credentials) -> None:
+    """RFC 8446 6.1: close_notify after our last PDU; DHE has 2048 bits (PS3.15 B.11)."""
+    own = credentials.own
+    files = ["-CAfile", credentials.authority.certificate, "-cert", own.certificate, "-key", own.key]
+    for more in ([], ["-tls1_2", "-cipher", "DHE-RSA-AES128-GCM-SHA256"]):
+        with peers.dicomnet_receiver(tls=credentials.server()) as receiver:
+            place = ["-connect", f"{HOST}:{receiver.port}"]
+            done = subprocess.run(
+                [openssl, "s_client", *place, "-ign_eof", "-msg", *files, *more],
+                input=b"\x09 is no PDU",
+                capture_output=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+        output = done.stdout.decode(errors="replace")
+        assert "Verify return code: 0" in output
+        version = "1.2" if more else "1.3"
+        assert f"<<< TLS {version}, Alert [length 0002], warning close_notify" in output
+        assert b"unexpected eof" not in done.stderr
+        if more:
+            assert "DH, 2048 bits" in output
+
+
+@contextlib.contextmanager
+def _s_server(openssl: str, credentials: Credentials) -> Iterator[tuple[int, Callable[[], str]]]:
+    """Its port, and what it has printed when it has ended, after one connection."""
+    with socket.create_server((HOST, 0)) as free:
+        port = free.getsockname()[1]
+    files = ["-cert", credentials.own.certificate, "-key", credentials.own.key]
+    command = [openssl, "s_server", "-accept", f"{HOST}:{port}", "-naccept", "1", "-msg", *files]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    try:
+        while not process.stdout.readline().startswith(b"ACCEPT"):
+            assert process.poll() is None
+        yield port, lambda: process.communicate(timeout=PATIENCE)[0].decode(errors="replace")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_end_is_told_to_openssl_as_server(openssl: str, credentials: Credentials) -> None:
+    """RFC 8446 6.1: also after an A-ABORT, here because nobody answers."""
+    timeouts = dicomnet.Timeouts(associate=0.5, closing=0.5)
+    with _s_server(openssl, credentials) as (port, output):
+        with pytest.raises(dicomnet.DeadlineExceeded):
+            dicomnet.associate(f"PEER@{HOST}:{port}", tls=credentials.client(), timeouts=timeouts)
+        assert "<<< TLS 1.3, Alert [length 0002], warning close_notify" in output()

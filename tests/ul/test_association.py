@@ -12,7 +12,16 @@ from dicomnet.ul import events, negotiation, pdu
 from dicomnet.ul.association import Association
 from dicomnet.ul.framer import Fragment, batches, fragment_length
 from dicomnet.ul.negotiation import AcceptedContext
-from dicomnet.ul.pdu import Abort, AnsweredContext, AssociateRj, PDataTf, Pdv, ProposedContext, UserInformation
+from dicomnet.ul.pdu import (
+    Abort,
+    AnsweredContext,
+    AssociateRj,
+    ExtendedNegotiation,
+    PDataTf,
+    Pdv,
+    ProposedContext,
+    UserInformation,
+)
 from dicomnet.ul.wire import counted, item, u16, u32
 from tests.ul import strategies
 from tests.ul.dialogue import (
@@ -113,6 +122,17 @@ def test_two_associations_agree() -> None:
     assert mine.window == other.window == (5, 3)
     assert (mine.peer_max_length, other.peer_max_length) == (32768, 16384)
     assert mine.answer == other.answer == answer
+
+
+def test_the_requestor_sees_what_was_answered_beside_the_contexts() -> None:
+    """PS3.7 D.3.3.5, D.3.3.7.2: nothing, or nothing yet, is nothing."""
+    it = requestor().associates().opens()
+    assert (it.association.extended_answers, it.association.identity_response) == ({}, None)
+    it = established("requestor")
+    assert (it.association.extended_answers, it.association.identity_response) == ({}, None)
+    user = UserInformation(extended=(ExtendedNegotiation(CT, b"\1\0"),), identity_response=b"ticket")
+    it = requestor().associates().opens().receives(dataclasses.replace(AC, user=user))
+    assert (it.association.extended_answers, it.association.identity_response) == ({CT: b"\1\0"}, b"ticket")
 
 
 @pytest.mark.parametrize("max_length", [8, 9, 100, 16384, 0])

@@ -5,8 +5,10 @@ import dataclasses
 import pytest
 from hypothesis import given, strategies as st
 
+from dicomnet import models
 from dicomnet.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, MAX_PDU_LENGTH, Identity
 from dicomnet.ul import negotiation, pdu
+from dicomnet.ul.extended import CommonExtended, ExtendedQuery, ExtendedStorage
 from dicomnet.ul.negotiation import AcceptedContext, Policy, PresentationContext, accepted_contexts, answer, as_context
 from dicomnet.ul.pdu import (
     AnsweredContext,
@@ -23,6 +25,9 @@ from tests.ul import strategies
 from tests.ul.dialogue import CT, EXPLICIT, IMPLICIT, RQ, VERIFICATION
 
 JPEG = "1.2.840.10008.1.2.4.50"
+MR = "1.2.840.10008.5.1.4.1.1.4"
+PRIVATE = "1.3.12.2.1107.5.9.1"
+STUDY_FIND, STUDY_MOVE, STUDY_GET = models.MODELS["study"]
 POLICY = Policy({VERIFICATION: (IMPLICIT,)})
 
 
@@ -118,12 +123,49 @@ def test_a_request_asks_for_all_that_can_be_negotiated() -> None:
         identity=who,
         async_ops=(8, 0),
         roles={CT: (True, True)},
-        extended={CT: b"\1"},
+        extended={CT: b"\1", STUDY_FIND: ExtendedQuery(relational=True, fuzzy=True), MR: ExtendedStorage(level=3)},
+        common_extended=[CommonExtended(PRIVATE, related=(CT, MR)), CommonExtended(CT, "1.2.3")],
         max_length=16384,
     ).user
     assert (user.max_length, user.identity, user.async_ops) == (16384, who, (8, 0))
     assert user.roles == (RoleSelection(CT, True, True),)
-    assert user.extended == (ExtendedNegotiation(CT, b"\1"),)
+    assert user.extended == (
+        ExtendedNegotiation(CT, b"\1"),
+        ExtendedNegotiation(STUDY_FIND, b"\1\0\1"),
+        ExtendedNegotiation(MR, b"\3\0\0\0\0\0"),
+    )
+    assert user.common_extended == (
+        CommonExtendedNegotiation(PRIVATE, "1.2.840.10008.4.2", (CT, MR)),
+        CommonExtendedNegotiation(CT, "1.2.3"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("contexts", "roles"),
+    [
+        ([STUDY_GET, MR, (CT, [JPEG]), (CT, [IMPLICIT]), STUDY_FIND, VERIFICATION, PRIVATE], {CT, MR, PRIVATE}),
+        ([STUDY_FIND, STUDY_MOVE, CT], set()),
+        ([STUDY_GET], set()),
+    ],
+)
+def test_who_may_ask_for_c_get_offers_to_receive(contexts: list[negotiation.ContextLike], roles: set[str]) -> None:
+    """PS3.4 C.5.3, PS3.7 D.3.3.4: both roles of each class that may be stored, private ones too, and each once."""
+    found = negotiation.request("CALLED", "CALLING", contexts).user.roles
+    assert found == tuple(RoleSelection(uid, True, True) for uid in sorted(roles))
+
+
+def test_roles_that_are_named_are_the_only_ones() -> None:
+    """N-28: even none."""
+    for roles in ({}, {CT: (False, True)}):
+        found = negotiation.request("CALLED", "CALLING", [STUDY_GET, CT, MR], roles=roles).user.roles
+        assert [role.sop_class_uid for role in found] == list(roles)
+
+
+@pytest.mark.parametrize("window", [(-1, 1), (1, 0x10000)])
+def test_a_window_that_cannot_be_encoded_is_the_callers_error(window: tuple[int, int]) -> None:
+    """N-27, PS3.7 D.3.3.3.1: two numbers of 16 bits."""
+    with pytest.raises(ValueError, match="async_ops is"):
+        negotiation.request("CALLED", "CALLING", [CT], async_ops=window)
 
 
 @pytest.mark.parametrize(("called", "calling"), [("", "A"), ("A", " "), ("A" * 17, "A"), ("A", "Ä"), ("A\\B", "A")])
@@ -163,6 +205,48 @@ def test_a_context_is_accepted_with_one_transfer_syntax_or_refused(
 ) -> None:
     """N-13, Table 9-18: an answer has exactly one; 3: abstract syntax, 4: transfer syntaxes not supported."""
     assert answer_to(supported, proposed, frozenset((IMPLICIT, EXPLICIT))) == AnsweredContext(7, result, syntax)
+
+
+@pytest.mark.parametrize(
+    ("preferred", "proposed", "syntax"),
+    [
+        ((JPEG, EXPLICIT), (IMPLICIT, EXPLICIT, JPEG), JPEG),
+        ((JPEG, EXPLICIT), (IMPLICIT, EXPLICIT), EXPLICIT),
+        ((JPEG,), (IMPLICIT, EXPLICIT), IMPLICIT),  # none of the preferred ones: the requestor's first that is known
+        (("1.2.3",), (IMPLICIT, "1.2.3"), "1.2.3"),  # to prefer a transfer syntax is to know it
+    ],
+)
+def test_an_acceptor_may_prefer_transfer_syntaxes(
+    preferred: tuple[str, ...], proposed: tuple[str, ...], syntax: str
+) -> None:
+    """N-13, PS3.8 7.1.1.14: for classes without a list of their own."""
+    policy = Policy({CT: (), MR: (IMPLICIT,)}, frozenset((IMPLICIT, EXPLICIT)), preferred=preferred)
+    ours, listed = answer(asking(ProposedContext(1, CT, proposed), ProposedContext(3, MR, proposed)), policy).contexts
+    assert ours == AnsweredContext(1, 0, syntax)
+    assert listed == AnsweredContext(3, 0, IMPLICIT)
+
+
+def test_a_specialised_class_is_accepted_as_the_general_one_if_the_acceptor_likes() -> None:
+    """PS3.7 D.3.3.6: with the transfer syntaxes of the first related general SOP class that is supported."""
+    request = asking(
+        ProposedContext(1, PRIVATE, (JPEG, IMPLICIT)),
+        ProposedContext(3, CT, (JPEG, IMPLICIT)),
+        ProposedContext(5, "1.2.3", (IMPLICIT,)),
+        common_extended=(
+            CommonExtendedNegotiation(PRIVATE, "1.2.840.10008.4.2", ("1.2.9", MR, CT)),
+            CommonExtendedNegotiation(CT, "1.2.840.10008.4.2", (MR,)),
+            CommonExtendedNegotiation("1.2.3", "1.2.840.10008.4.2", ("1.2.9",)),
+        ),
+    )
+    policy = Policy({MR: (IMPLICIT,), CT: (JPEG,)})
+    assert [context.result for context in answer(request, policy).contexts] == [3, 0, 3]
+    found = answer(request, dataclasses.replace(policy, related=True))
+    assert found.contexts == (
+        AnsweredContext(1, 0, IMPLICIT),
+        AnsweredContext(3, 0, JPEG),  # supported itself
+        AnsweredContext(5, 3, IMPLICIT),
+    )
+    assert found.user.common_extended == ()
 
 
 def test_a_uid_longer_than_64_characters_is_not_supported() -> None:
@@ -207,6 +291,24 @@ def test_a_role_is_granted_if_it_was_asked_for_and_is_supported(
     found = answer(request, dataclasses.replace(POLICY, roles={VERIFICATION: supported, CT: (True, True)}))
     assert found.user.roles == (RoleSelection(VERIFICATION, *granted),)
     assert answer(request, POLICY).user.roles == ()
+
+
+def test_what_is_asked_twice_is_answered_once() -> None:
+    """PS3.7 D.3.3.4, D.3.3.5: one sub-item a SOP class; the last one counts, as it does for the requestor."""
+    request = asking(
+        roles=(RoleSelection(VERIFICATION, True, False), RoleSelection(VERIFICATION, False, True)),
+        extended=(ExtendedNegotiation(CT, b"\1"), ExtendedNegotiation(CT, b"\0\1")),
+    )
+    policy = dataclasses.replace(
+        POLICY,
+        roles={VERIFICATION: (True, True)},
+        extended={CT: ExtendedQuery(relational=True, combined_datetime=True)},
+    )
+    found = answer(request, policy)
+    assert found.user.roles == (RoleSelection(VERIFICATION, False, True),)
+    assert found.user.extended == (ExtendedNegotiation(CT, b"\0\1"),)
+    (context,) = accepted_contexts(request, found).values()
+    assert (context.scu, context.scp) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -260,6 +362,17 @@ def test_extended_negotiation_is_answered_where_it_is_supported() -> None:
     found = answer(request, dataclasses.replace(POLICY, extended={CT: b"\1\0", JPEG: b"\1"}))
     assert found.user.extended == (ExtendedNegotiation(CT, b"\1\0"),)
     assert found.user.common_extended == ()
+
+
+def test_extended_negotiation_may_be_answered_by_a_function() -> None:
+    """N-29: of the SOP class and what was asked."""
+
+    def decide(uid: str, asked: bytes) -> ExtendedQuery | bytes | None:
+        return {CT: ExtendedQuery(fuzzy=True), MR: asked[:1]}.get(uid)
+
+    request = asking(extended=tuple(ExtendedNegotiation(uid, b"\7\7") for uid in (CT, MR, VERIFICATION)))
+    found = answer(request, dataclasses.replace(POLICY, extended=decide)).user.extended
+    assert found == (ExtendedNegotiation(CT, b"\0\0\1"), ExtendedNegotiation(MR, b"\7"))
 
 
 @pytest.mark.parametrize(

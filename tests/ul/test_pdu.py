@@ -9,7 +9,7 @@ from hypothesis import example, given, strategies as st
 from dicomnet.config import Identity
 from dicomnet.ul import pdu
 from dicomnet.ul.pdu import AnsweredContext, AssociateAc, AssociateRq, PDataTf, Pdv, ProposedContext, UserInformation
-from dicomnet.ul.wire import InvalidPdu, counted, item, u16, u32
+from dicomnet.ul.wire import MAX_ITEMS, InvalidPdu, counted, item, u16, u32
 from tests.ul import strategies
 from tests.ul.dialogue import AC, EXPLICIT, IMPLICIT, RQ, VERIFICATION
 
@@ -411,6 +411,31 @@ def test_what_must_be_there_once_is_there_once(items: tuple[bytes, ...]) -> None
     """N-11: one application context, at least one presentation context, one user information item."""
     refuses(rq(*items), match="items")
     refuses(ac(*(answered() if part == context() else part for part in items)), match="items")
+
+
+EMPTY = bytes((0x99, 0, 0, 0))
+MANY = [
+    pytest.param((APPLICATION, context(), user(), EMPTY * MAX_ITEMS), id="items"),
+    pytest.param((APPLICATION, context(), user(EMPTY * 16_000), EMPTY * 400), id="sub-items and items"),
+    pytest.param(
+        (APPLICATION, *(context(number, ABSTRACT, TRANSFER * 2_700) for number in range(1, 15, 2)), user()),
+        id="transfer syntaxes",
+    ),
+]
+
+
+@pytest.mark.parametrize("items", MANY)
+def test_so_many_items_are_refused(items: tuple[bytes, ...]) -> None:
+    """W6, §3: each costs more than the few bytes that it takes; a request of 1 MiB must not take a second to read."""
+    refuses(rq(*items), match="more than 16384 items")
+
+
+def test_a_large_request_is_read() -> None:
+    """W9, §3: 128 contexts with 100 transfer syntaxes each; 1,000 transfer syntaxes in one."""
+    contexts = [context(number, ABSTRACT, TRANSFER * 100) for number in range(1, 256, 2)]
+    assert len(pdu.decode(rq(APPLICATION, *contexts, user())).contexts) == 128
+    (large,) = pdu.decode(rq(APPLICATION, context(1, ABSTRACT, TRANSFER * 1_000), user())).contexts
+    assert len(large.transfer_syntaxes) == 1_000
 
 
 @pytest.mark.parametrize("kind", [0, 8, 0x99, 0xFF])

@@ -5,7 +5,7 @@ face's ``Io`` returns only when it is done. No thread stands between a socket an
 first one that waits reads for all (the leader), the others sleep until it has something for them or goes.
 """
 
-from dicomnet.blocking.association import Association, associate
+from dicomnet.blocking.association import Association, Results, associate
 from dicomnet.blocking.server import Server, serve
 
-__all__ = ["Association", "Server", "associate", "serve"]
+__all__ = ["Association", "Results", "Server", "associate", "serve"]

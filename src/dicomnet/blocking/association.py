@@ -3,38 +3,71 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dicomnet import transport
 from dicomnet.blocking.connection import Connection
+from dicomnet.codec import tags
 from dicomnet.config import DEFAULT_CALLING_AE, MAX_PDU_LENGTH, Identity, Limits, Peer, Timeouts
 from dicomnet.dataset import EncodedDataset, Path, prepare
-from dicomnet.dimse.messages import Priority, Response
-from dicomnet.dimse.operations import VERIFICATION
+from dicomnet.dimse import operations
+from dicomnet.dimse.conversation import VERIFICATION
+from dicomnet.dimse.messages import CommandField, Priority, Request, Response, SubOperations
+from dicomnet.models import query_class
+from dicomnet.opening import answer_with, opening
 from dicomnet.transport import Transport
-from dicomnet.ul import association as ul, negotiation
+from dicomnet.ul.extended import CommonExtended, Extended
 from dicomnet.ul.negotiation import AcceptedContext, ContextLike
 
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from dicomnet.ae import AE
+
 Result = TypeVar("Result")
+Item = TypeVar("Item")
+Attribute = int | str | tuple[int, int]
 
 
 class Association:
-    """An association that this side requested. Use it as a context manager: leaving the block releases it.
+    """An association. Use it as a context manager: leaving the block releases it.
 
-    ``peer``: whom it is with; ``accepted``: the negotiated contexts; ``max_pdu_length``: the longest P-DATA-TF that the
-    peer takes, in bytes (0: any); ``async_ops``: the negotiated (invoked, performed) operations window (0: unlimited).
-    Several threads may use one association; their requests overlap as far as the window allows.
+    ``peer``: whom it is with. Several threads may use one association; their requests overlap as far as the operations
+    window allows. Each operation raises what ends the association: AssociationAborted, RemoteProtocolError,
+    TransportError, DeadlineExceeded; and NoAcceptedContext where the peer has accepted none that fits.
     """
 
     def __init__(self, connection: Connection, peer: Peer) -> None:
         self._connection = connection
+        self._conversation = connection.conversation
         self.peer = peer
-        association = connection.association
-        self.accepted: tuple[AcceptedContext, ...] = tuple(association.contexts.values())
-        self.max_pdu_length = association.peer_max_length
-        self.async_ops = association.window
+
+    @property
+    def accepted(self) -> tuple[AcceptedContext, ...]:
+        """The negotiated presentation contexts."""
+        return tuple(self._connection.association.contexts.values())
+
+    @property
+    def max_pdu_length(self) -> int:
+        """The longest P-DATA-TF that the peer takes, in bytes (0: any)."""
+        return self._connection.association.peer_max_length
+
+    @property
+    def async_ops(self) -> tuple[int, int]:
+        """The negotiated (invoked, performed) operations window, as the requestor's (0: unlimited)."""
+        return self._connection.association.window
+
+    @property
+    def extended(self) -> dict[str, bytes]:
+        """SOP class → the acceptor's answer to its extended negotiation (PS3.7 D.3.3.5)."""
+        return self._connection.association.extended_answers
+
+    @property
+    def identity_response(self) -> bytes | None:
+        """The acceptor's response to the user identity (PS3.7 D.3.3.7.2), or None if it gave none."""
+        return self._connection.association.identity_response
 
     def __enter__(self) -> Association:
         return self
@@ -44,8 +77,10 @@ class Association:
     ) -> None:
         if kind is not None:
             self.abort()
-        elif not self._connection.conversation.over:
+        elif not self._conversation.over:
             self.release()
+
+    # --- composite services -----------------------------------------------------------------------------------------
 
     def c_echo(self) -> Response:
         """Verify the connection (PS3.4 A, PS3.7 9.1.5). Needs a context for Verification.
@@ -53,7 +88,7 @@ class Association:
         Raises NoAcceptedContext, and what ends the association: AssociationAborted, RemoteProtocolError,
         TransportError, DeadlineExceeded.
         """
-        return self._run(self._connection.conversation.echo())
+        return self._run(operations.echo(self._conversation))
 
     def c_store(
         self,
@@ -71,26 +106,201 @@ class Association:
         Raises NoAcceptedContext, InvalidDataset, OSError for a file that cannot be read, and what ends the association
         (see ``c_echo``).
         """
-        context, dataset = prepare(data, self.accepted)
-        return self._run(self._connection.conversation.store(context, dataset, priority, originator))
+        context, dataset = prepare(data, self._connection.association.contexts.values())
+        return self._run(operations.store(self._conversation, context, dataset, priority, originator))
+
+    def c_find(self, identifier: Any, *, model: str = "study", priority: int = Priority.MEDIUM) -> Results[Dataset]:
+        """Query (PS3.4 C.4.1, PS3.7 9.1.2): iterate over the matches, pydicom Datasets, as they arrive.
+
+        ``identifier``: a pydicom Dataset or an EncodedDataset. ``model``: the name of an information model or the UID
+        of its SOP class; the names are in ``dicomnet.models.MODELS``. Leaving the loop early sends a C-CANCEL.
+
+        Raises ValueError for a model that there is not, NoAcceptedContext, InvalidDataset; the loop raises StatusError
+        for a final status that is neither success nor cancel, and what ends the association (see ``c_echo``).
+        """
+        return Results(self, operations.Find(self._conversation, query_class(model, "find"), identifier, priority))
+
+    def c_move(
+        self, identifier: Any, *, destination: str, model: str = "study", priority: int = Priority.MEDIUM
+    ) -> Results[SubOperations]:
+        """Have instances sent to the AE ``destination`` (PS3.4 C.4.2, PS3.7 9.1.4): iterate over the progress.
+
+        Each step is a SubOperations(remaining, completed, failed, warning). The rest: see ``c_find``.
+        """
+        uid = query_class(model, "move")
+        return Results(self, operations.Move(self._conversation, uid, identifier, priority, destination))
+
+    def c_get(
+        self, identifier: Any, *, model: str = "study", priority: int = Priority.MEDIUM
+    ) -> Results[EncodedDataset]:
+        """Retrieve instances on this association (PS3.4 C.4.3, PS3.7 9.1.3): iterate over them as they arrive.
+
+        Each is an EncodedDataset, and answered with success when the loop asks for the next one or ends. The contexts
+        must have the storage SOP classes that may come, in which this side is the SCP: ``associate`` asks for that role
+        where the contexts have a C-GET SOP class. The rest: see ``c_find``.
+        """
+        return Results(self, operations.Get(self._conversation, query_class(model, "get"), identifier, priority))
+
+    def c_cancel(self, operation: Results[Any] | int) -> None:
+        """Ask the peer to end a C-FIND, C-MOVE or C-GET (PS3.7 9.3.2.3): ``operation`` or its message ID.
+
+        Its final response is still to come. Does nothing if it has come already. Raises what ends the association.
+        """
+        if isinstance(operation, Results):
+            operation.cancel()
+        elif (exchange := self._conversation.outstanding(operation)) is not None:
+            self._run(self._conversation.cancel(exchange))
+
+    # --- normalised services ----------------------------------------------------------------------------------------
+
+    def n_create(
+        self,
+        sop_class_uid: str,
+        dataset: Any = None,
+        *,
+        sop_instance_uid: str | None = None,
+        context: str | None = None,
+    ) -> Response:
+        """Create an instance (PS3.7 10.1.5), with the attributes in ``dataset``.
+
+        Without ``sop_instance_uid`` the peer chooses it: ``response.sop_instance_uid``. ``context``: the abstract
+        syntax of the context to use if it is not the SOP class itself. ``response.dataset``: what the peer answers, an
+        EncodedDataset or None. Raises NoAcceptedContext, InvalidDataset, and what ends the association (see
+        ``c_echo``); so do the other N-services.
+        """
+        request = Request(CommandField.N_CREATE, 0, sop_class_uid, sop_instance_uid or "")
+        return self._normalised(request, dataset, context)
+
+    def n_set(self, sop_class_uid: str, sop_instance_uid: str, dataset: Any, *, context: str | None = None) -> Response:
+        """Change attributes of an instance (PS3.7 10.1.3) to those in ``dataset``. See ``n_create``."""
+        return self._normalised(Request(CommandField.N_SET, 0, sop_class_uid, sop_instance_uid), dataset, context)
+
+    def n_get(
+        self,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        attributes: Iterable[Attribute] = (),
+        *,
+        context: str | None = None,
+    ) -> Response:
+        """Read attributes of an instance (PS3.7 10.1.2): tags or keywords; none asks for all. See ``n_create``.
+
+        Raises ValueError for what is no attribute, too.
+        """
+        request = Request(CommandField.N_GET, 0, sop_class_uid, sop_instance_uid, attributes=tags(attributes))
+        return self._normalised(request, None, context)
+
+    def n_action(
+        self,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        action_type: int,
+        dataset: Any = None,
+        *,
+        context: str | None = None,
+    ) -> Response:
+        """Have an action done (PS3.7 10.1.4); ``action_type``: its number in PS3.4. See ``n_create``."""
+        request = Request(CommandField.N_ACTION, 0, sop_class_uid, sop_instance_uid, action_type_id=action_type)
+        return self._normalised(request, dataset, context)
+
+    def n_event_report(
+        self,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        event_type: int,
+        dataset: Any = None,
+        *,
+        context: str | None = None,
+    ) -> Response:
+        """Tell of an event (PS3.7 10.1.1); ``event_type``: its number in PS3.4. See ``n_create``."""
+        request = Request(CommandField.N_EVENT_REPORT, 0, sop_class_uid, sop_instance_uid, event_type_id=event_type)
+        return self._normalised(request, dataset, context)
+
+    def n_delete(self, sop_class_uid: str, sop_instance_uid: str, *, context: str | None = None) -> Response:
+        """Delete an instance (PS3.7 10.1.6). See ``n_create``."""
+        return self._normalised(Request(CommandField.N_DELETE, 0, sop_class_uid, sop_instance_uid), None, context)
+
+    def listen(self, seconds: float | None = None, *, until: Callable[[], object] | None = None) -> bool:
+        """Answer what the peer asks for, by the handlers of ``associate(..., ae=…)``.
+
+        For ``seconds`` (None: without limit), until ``until()`` is true, or until the association ends. False if the
+        time was up. Other operations do the same while they wait for their responses.
+        """
+        deadline = None if seconds is None else self._connection.now() + seconds
+        return self._run(self._conversation.listen(until, deadline))
+
+    # --- the association --------------------------------------------------------------------------------------------
 
     def release(self) -> None:
         """Release the association (PS3.8 7.2) and close the connection.
 
         Raises LocalProtocolError if it is over or operations are outstanding, and what ends an association.
         """
-        self._run(self._connection.conversation.release())
+        self._run(self._conversation.release())
 
     def abort(self) -> None:
         """Abort the association (PS3.8 7.3) and close the connection. Does nothing if it is over."""
-        self._run(self._connection.conversation.abort())
+        self._run(self._conversation.abort())
+
+    def _normalised(self, request: Request, dataset: Any, context: str | None) -> Response:
+        return self._run(operations.normalised(self._conversation, request, dataset, context))
 
     def _run(self, operation: Coroutine[Any, Any, Result]) -> Result:
         try:
             return self._connection.run(operation)
         finally:
-            if self._connection.conversation.over:
+            if self._conversation.over:
                 self._connection.finish()
+
+
+class Results(Generic[Item]):
+    """An operation with many responses: iterate over what they bring. Also a context manager, which closes it."""
+
+    def __init__(self, association: Association, results: operations.Results) -> None:
+        self._association = association
+        self._results = results
+
+    @property
+    def response(self) -> Response | None:
+        """The final response, or None until it is here."""
+        return self._results.response
+
+    @property
+    def progress(self) -> SubOperations:
+        """How far a C-GET or C-MOVE is, as the peer last said; zeros before that and for a C-FIND."""
+        return self._results.progress
+
+    @property
+    def message_id(self) -> int:
+        """The message ID of the request, 0 before it was sent."""
+        return self._results.message_id
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        item: Item | None = self._association._run(self._results.next())
+        if item is None:
+            raise StopIteration
+        return item
+
+    def __enter__(self) -> Results[Item]:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def cancel(self) -> None:
+        """Send a C-CANCEL; go on iterating to get the final response. Does nothing at the end."""
+        self._association._run(self._results.cancel())
+
+    def close(self) -> None:
+        """Cancel the rest and do without it. Does nothing at the end."""
+        self._association._run(self._results.close())
+
+    def __del__(self) -> None:
+        if self._results.exchange is not None:  # a loop was left early
+            self._association._connection.drop(self._results)
 
 
 def associate(
@@ -102,11 +312,13 @@ def associate(
     identity: Identity | None = None,
     async_ops: tuple[int, int] = (1, 1),
     roles: Mapping[str, tuple[bool, bool]] | None = None,
-    extended: Mapping[str, bytes] | None = None,
+    extended: Mapping[str, Extended] | None = None,
+    common_extended: Iterable[CommonExtended] = (),
     max_pdu_length: int = MAX_PDU_LENGTH,
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
     spool_folder: Path | None = None,
+    ae: AE | None = None,
 ) -> Association:
     """Connect to ``peer`` and request an association (PS3.8 7.1).
 
@@ -114,38 +326,44 @@ def associate(
     PresentationContexts; a UID alone proposes Explicit and Implicit VR Little Endian. ``tls``: a client-side
     SSLContext; the host is the name that its certificate must have. ``identity``: PS3.7 D.3.3.7. ``async_ops``:
     (invoked, performed) operations to have outstanding at once, 0 is unlimited. ``roles``: SOP class → (SCU, SCP) that
-    this side wants to be. ``extended``: SOP class → its extended negotiation bytes. ``max_pdu_length``: what this side
-    receives, in bytes, 0 is unlimited. ``spool_folder``: where received data sets above ``limits.spool_size`` wait.
+    this side wants to be; None asks for what C-GET needs. ``extended``: SOP class → its extended negotiation, as bytes
+    or a value such as ExtendedQuery; ``common_extended``: PS3.7 D.3.3.6. ``max_pdu_length``: what this side receives,
+    in bytes, 0 is unlimited. ``spool_folder``: where received data sets above ``limits.spool_size`` wait. ``ae``: whose
+    handlers answer what the peer asks for on this association.
 
     Raises ValueError for what cannot be requested, TransportError, DeadlineExceeded, AssociationRejected,
     AssociationAborted and RemoteProtocolError.
     """
-    if isinstance(peer, str):
-        peer = Peer.parse(peer)
-    timeouts = timeouts or Timeouts()
-    limits = limits or Limits()
-    request = negotiation.request(
-        peer.ae_title,
+    asked = opening(
+        peer,
         calling_ae,
         contexts,
         identity=identity,
         async_ops=async_ops,
         roles=roles,
         extended=extended,
-        max_length=max_pdu_length,
+        common_extended=common_extended,
+        max_pdu_length=max_pdu_length,
+        timeouts=timeouts,
+        limits=limits,
     )
-    association = ul.Association(requestor=True, max_length=max_pdu_length, timeouts=timeouts, limits=limits)
-    sock = transport.connect(peer.host, peer.port, timeouts.connect)
-    if tls is None:
-        connected = Transport(sock)
-    else:
-        connected = transport.secure(sock, tls, timeouts.tls, server_side=False, server_hostname=peer.host)
-    connection = Connection(connected, association, limits, spool_folder, str(peer))
+    peer = asked.peer
+    connected = _connect(peer, tls, asked.timeouts)
+    connection = Connection(connected, asked.association, asked.limits, spool_folder, str(peer), associate)
     try:
-        connection.run(connection.conversation.associate(request))
+        connection.run(connection.conversation.associate(asked.request))
     except BaseException:
         connection.run(connection.conversation.abort())
         connection.finish()
         raise
-    connection.open_window(association.window[0])
-    return Association(connection, peer)
+    association = Association(connection, peer)
+    if ae is not None:
+        answer_with(ae, connection.conversation, asked, association)
+    return association
+
+
+def _connect(peer: Peer, tls: ssl.SSLContext | None, timeouts: Timeouts) -> Transport:
+    sock = transport.connect(peer.host, peer.port, timeouts.connect)
+    if tls is None:
+        return Transport(sock)
+    return transport.secure(sock, tls, timeouts.tls, server_side=False, server_hostname=peer.host)

@@ -6,16 +6,17 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from dicomnet.config import Limits
-from dicomnet.dataset import Path, spools
+from dicomnet.blocking.strands import Strands
+from dicomnet.codec import Codec
+from dicomnet.config import Limits, Peer
+from dicomnet.dataset import Path
+from dicomnet.dimse.conversation import Conversation, Orphan
 from dicomnet.dimse.io import Gate
-from dicomnet.dimse.operations import Conversation
-from dicomnet.errors import (
-    DeadlineExceeded,
-)
+from dicomnet.dimse.provider import as_items
+from dicomnet.errors import DeadlineExceeded, DicomNetworkError
 from dicomnet.transport import Buffer, Transport
 from dicomnet.ul import association as ul
 from dicomnet.ul.fsm import State
@@ -23,6 +24,8 @@ from dicomnet.ul.fsm import State
 log = logging.getLogger("dicomnet")
 Result = TypeVar("Result")
 
+_BATCH: Final = 64  # results of a handler that are sent together, unless finding them takes longer than
+_BATCH_TIME: Final = 0.005  # seconds
 _LAST_WORDS: Final = 1.0  # seconds to find what the peer said before the connection broke
 
 
@@ -36,11 +39,36 @@ def _finished(result: Awaitable[Any]) -> Any:
     return asyncio.run(finish())
 
 
+def _from_async(results: AsyncIterable[Any]) -> Generator[Any, None, None]:
+    """What an async generator yields; it gets an event loop of its own."""
+    import asyncio
+
+    iterator = aiter(results)
+
+    async def step() -> Any:
+        return await anext(iterator)
+
+    async def stop() -> None:
+        if (close := getattr(iterator, "aclose", None)) is not None:
+            await close()
+
+    with asyncio.Runner() as runner:
+        try:
+            while True:
+                try:
+                    yield runner.run(step())
+                except StopAsyncIteration:
+                    return
+        finally:
+            runner.run(stop())
+
+
 class Connection:
     """A conversation over a socket, for threads: this face's ``Io``.
 
     ``self._turn`` guards the conversation and the association. Operations run while they hold it (``run``); whatever
-    waits for the network, for a handler or for another lock puts it aside.
+    waits for the network, for a handler or for another lock puts it aside. ``opener``: ``associate``, which stands on
+    this class and which it needs for C-MOVE.
     """
 
     def __init__(
@@ -50,11 +78,15 @@ class Connection:
         limits: Limits,
         spool_folder: Path | None,
         name: str,
+        opener: Callable[..., Any],
     ) -> None:
         self.transport = connected
         self.association = association
-        self.conversation = Conversation(self, association, spools(association, limits, spool_folder), limits)
+        codec = Codec(association, limits, spool_folder, lambda: self.conversation.held)
+        self.conversation = Conversation(self, association, codec, limits)
         self.name = name  # for log lines
+        self._opener = opener
+        self._strands: Strands | None = None
         self.stopping = False
         self._turn = threading.Lock()
         self._led = threading.Condition(self._turn)  # somebody has read, and goes
@@ -82,6 +114,7 @@ class Connection:
     # --- Io ---------------------------------------------------------------------------------------------------------
 
     now = staticmethod(time.monotonic)
+    strand = staticmethod(threading.get_ident)
 
     async def pass_gate(self, gate: Gate) -> None:
         self._turn.release()
@@ -91,7 +124,6 @@ class Connection:
             self._turn.acquire()
 
     def open_window(self, size: int) -> None:
-        """``size`` requests may be outstanding from now on; 0 is unlimited."""
         if size != 1:
             self.window = threading.Semaphore(size or 0xFFFF)
 
@@ -110,6 +142,84 @@ class Connection:
             self._turn.acquire()
             if self.association.framer.mid_pdu:
                 self.association.was_busy(time.monotonic())
+
+    async def stream(self, handler: Callable[..., Any], argument: Any) -> AsyncGenerator[list[Any], None]:
+        found = as_items(await self.call(handler, argument))
+        iterator = iter(_from_async(found) if isinstance(found, AsyncIterable) else found)
+        try:
+            ended = False
+            while not ended:
+                batch: list[Any] = []
+                error: Exception | None = None
+                self._turn.release()
+                try:
+                    ended = _fill(batch, iterator)
+                except Exception as failure:  # the user's code: anything. First what it found before
+                    error = failure
+                finally:
+                    self._turn.acquire()
+                if batch:
+                    yield batch
+                if error is not None:
+                    raise error
+        finally:
+            if (close := getattr(iterator, "close", None)) is not None:
+                close()
+
+    def spawn(self, strand: Coroutine[Any, Any, None]) -> None:
+        if self._strands is None:
+            self._strands = Strands(f"{threading.current_thread().name} beside")
+        self._strands.start(lambda: self._run_beside(strand))
+
+    def _run_beside(self, strand: Coroutine[Any, Any, None]) -> None:
+        try:
+            self.run(strand)
+        except Exception as error:
+            self.report("the association ended by an error of this side", error)
+            self.run(self.conversation.abort())
+
+    async def join(self) -> None:
+        if self._strands is not None:
+            self._turn.release()
+            try:
+                self._strands.join()
+            finally:
+                self._turn.acquire()
+
+    async def open(self, peer: Peer, **options: Any) -> Any:
+        self._turn.release()
+        try:
+            return self._opener(peer, **options)
+        finally:
+            self._turn.acquire()
+
+    async def poll(self) -> None:
+        if self._leading or self.conversation.congested:  # who leads takes it in
+            return
+        failure: OSError | None = None
+        try:
+            data = self.transport.receive()
+        except OSError as error:
+            failure, data = error, memoryview(b"")
+        if data is not None:
+            self._take_in(data, failure)
+
+    def resume(self) -> None:
+        if self._followers:
+            self._led.notify_all()
+
+    def drop(self, results: Orphan) -> None:
+        """Close what its owner has dropped, now or, if this thread is amidst something, with the next request."""
+        if not self._turn.acquire(blocking=False):
+            self.conversation.orphans.append(results)
+            return
+        closing = results.close()
+        try:
+            closing.send(None)
+        except (StopIteration, DicomNetworkError):  # why the association ended is told to the next who wants something
+            pass
+        finally:
+            self._turn.release()
 
     def report(self, text: str, error: BaseException | None = None) -> None:
         log.warning("%s: %s", self.name, text, exc_info=error)
@@ -188,9 +298,9 @@ class Connection:
 
     def _until(self, ready: Callable[[], object], deadline: float | None) -> bool:
         """As ``Io.until``: with the turn, which is put aside while this waits."""
-        turn = self._turn
+        turn, conversation = self._turn, self.conversation
         while not ready():
-            if self._leading:
+            if self._leading or (conversation.congested and not conversation.over):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
@@ -224,25 +334,28 @@ class Connection:
             until = limit
         if deadline is not None and now >= deadline:
             return False
-        conversation = self.conversation
         failure: OSError | None = None
         data: memoryview | None = None
         try:
             data = self.transport.receive_within(None if until is None else until - now)
         except OSError as error:
             failure, data = error, memoryview(b"")
-        now = time.monotonic()
         with self._turn:
-            if data:
-                if conversation.receive_data(data, now):
-                    self.transport.acknowledge()
-            elif data is None:
-                conversation.handle_timer(now)
-            else:
-                conversation.receive_eof(now, failure)
-            if self.association.has_output:
-                self._flush()
+            self._take_in(data, failure)
         return True
+
+    def _take_in(self, data: memoryview | None, failure: OSError | None) -> None:
+        """With the turn: bytes that came, none in time (None), or the end."""
+        conversation, now = self.conversation, time.monotonic()
+        if data:
+            if conversation.receive_data(data, now):
+                self.transport.acknowledge()
+        elif data is None:
+            conversation.handle_timer(now)
+        else:
+            conversation.receive_eof(now, failure)
+        if self.association.has_output:
+            self._flush()
 
     # --- ending -----------------------------------------------------------------------------------------------------
 
@@ -258,6 +371,8 @@ class Connection:
                     self._until(lambda: self.association.state is not State.AWAITING_CLOSE, None)
             finally:
                 self.transport.close()
+                if self._strands is not None:
+                    self._strands.close()
 
     def stop(self, *, at_once: bool) -> None:
         """From another thread: A-ABORT, unless something is half-written.
@@ -269,3 +384,13 @@ class Connection:
         self.run(self.conversation.abort())
         if at_once:
             self.transport.wake()
+
+
+def _fill(batch: list[Any], iterator: Iterator[Any]) -> bool:
+    """Add what comes next and soon; True at the end."""
+    deadline = time.monotonic() + _BATCH_TIME
+    for item in iterator:
+        batch.append(item)
+        if len(batch) >= _BATCH or time.monotonic() >= deadline:
+            return False
+    return True

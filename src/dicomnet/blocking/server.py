@@ -8,59 +8,42 @@ import socket
 import ssl
 import threading
 import time
-from collections import Counter
-from dataclasses import replace
+from abc import ABC, abstractmethod
+from functools import partial
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dicomnet import transport
+from dicomnet.admission import DEFER, Admission, Guest
 from dicomnet.ae import AE
+from dicomnet.blocking.association import Association, associate
 from dicomnet.blocking.connection import Connection
 from dicomnet.dimse.provider import AssociationInfo
-from dicomnet.errors import (
-    AssociationRejected,
-    DicomNetworkError,
-    Reject,
-    RejectResult,
-    RejectSource,
-)
+from dicomnet.dimse.serving import serve as serve_association
+from dicomnet.opening import caller
 from dicomnet.transport import Transport
 from dicomnet.ul import association as ul
 from dicomnet.ul.pdu import AssociateRq
 
+if TYPE_CHECKING:
+    from dicomnet.workers import Worker
+
 log = logging.getLogger("dicomnet")
 
 _BACKLOG: Final = 128
-_CROWDED_ARTIM: Final = 1.0  # seconds that a connection gets which will be refused anyway
 _ACCEPT_PAUSE: Final = 0.1  # seconds until accepting is tried again after the system refused
 _LAST_WORDS: Final = 1.0  # seconds for the associations to tell their peers that the time to drain is over
-_HOPELESS: Final = 2  # times Limits.pending: from there on a connection is not even refused, only closed
 
 
-class Server:
+class Server(ABC):
     """A listening application entity; made by ``serve``. Use it as a context manager: leaving the block closes it.
 
     ``host``, ``port``: where it listens.
     """
 
-    def __init__(self, ae: AE, host: str, port: int, tls: ssl.SSLContext | None, backlog: int) -> None:
-        self._ae = ae
-        self._tls = tls
-        self._listener = transport.listen(host, port, backlog)
-        self._listener.setblocking(False)
-        self.host: str = self._listener.getsockname()[0]
-        self.port: int = self._listener.getsockname()[1]
-        self._wake, self._waker = socket.socketpair()
-        self._lock = threading.Lock()
-        self._threads: set[threading.Thread] = set()
-        self._connections: set[Connection] = set()
-        self._pending = 0  # connections that are not yet associations
-        self._by_ae_title: Counter[str] = Counter()
-        self._by_address: Counter[str] = Counter()
-        self._closing = False
-        self._closed = threading.Event()
-        self._acceptor = threading.Thread(target=self._accept, name=f"dicomnet accept {self.port}", daemon=True)
-        self._acceptor.start()
+    def __init__(self, listener: socket.socket) -> None:
+        self.host: str = listener.getsockname()[0]
+        self.port: int = listener.getsockname()[1]
 
     def __enter__(self) -> Server:
         return self
@@ -70,17 +53,44 @@ class Server:
     ) -> None:
         self.close()
 
+    @abstractmethod
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until the server is closed, or for ``seconds``; True if it is closed."""
-        return self._closed.wait(seconds)
 
+    @abstractmethod
     def close(self) -> None:
         """Stop listening, let transfers finish (``timeouts.drain``), abort what is left. Safe to call twice.
 
         Called by a handler it returns at once: the association that the handler serves has to end first.
         """
+
+
+class _ThreadedServer(Server):
+    """Serves in this process, one thread for each association. ``admission``: None: this server's alone."""
+
+    def __init__(
+        self, ae: AE, tls: ssl.SSLContext | None, listener: socket.socket, admission: Admission | None = None
+    ) -> None:
+        super().__init__(listener)
+        self._ae = ae
+        self._tls = tls
+        self._listener = listener
+        self._listener.setblocking(False)
+        self._wake, self._waker = socket.socketpair()
+        self._lock = threading.Lock()
+        self._threads: set[threading.Thread] = set()
+        self._connections: set[Connection] = set()
+        self._admission = admission or Admission(ae)
+        self._closed = threading.Event()
+        self._acceptor = threading.Thread(target=self._accept, name=f"dicomnet accept {self.port}", daemon=True)
+        self._acceptor.start()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        return self._closed.wait(seconds)
+
+    def close(self) -> None:
         with self._lock:
-            first, self._closing = not self._closing, True
+            first, self._admission.closing = not self._admission.closing, True
             serving = threading.current_thread() in self._threads
         if first and serving:
             threading.Thread(target=self._shut_down, name=f"dicomnet close {self.port}", daemon=True).start()
@@ -139,8 +149,11 @@ class Server:
         failed = False  # the last time: one line in the log is enough
         while True:
             ready.wait(None)
-            if self._closing:
+            if self._admission.closing:
                 break
+            if self._admission.defer():
+                time.sleep(DEFER)
+                continue
             try:
                 sock, address = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -156,127 +169,98 @@ class Server:
         self._listener.close()
 
     def _start(self, sock: socket.socket, address: tuple[str, int]) -> None:
-        acceptor = _Acceptor(self, address)
-        thread = threading.Thread(
-            target=self._serve, args=(sock, acceptor), name=f"dicomnet {acceptor.name}", daemon=True
-        )
-        with self._lock:
-            pending, most = self._pending, self._ae.limits.pending
-            acceptor.crowded, hopeless = pending >= most, pending >= _HOPELESS * most
-            if not hopeless:
-                self._pending += 1
-                self._threads.add(thread)
-        if hopeless:
-            log.warning("%s: closed: too many connections wait for an association", acceptor.name)
+        guest = self._admission.enter(address)
+        if guest is None:
             sock.close()
             return
+        thread = threading.Thread(target=self._serve, args=(sock, guest), name=f"dicomnet {guest.name}", daemon=True)
+        with self._lock:
+            self._threads.add(thread)
         try:
             thread.start()
         except RuntimeError as error:  # no more threads
             log.warning("port %d: cannot start a thread: %s", self.port, error)
             sock.close()
+            guest.leave()
             with self._lock:
                 self._threads.discard(thread)
-                self._pending -= 1
 
-    def _serve(self, sock: socket.socket, acceptor: _Acceptor) -> None:
+    def _serve(self, sock: socket.socket, guest: Guest) -> None:
         """One connection, on its own thread, from accept to close."""
+        connection: Connection | None = None
         try:
-            acceptor.serve(sock)
-        except DicomNetworkError as error:
-            log.warning("%s: %s", acceptor.name, error)
-        except Exception:
-            log.exception("%s: the association ended by an error of the server", acceptor.name)
+            with guest:
+                connection = self._connect(sock, guest)
+                with self._lock:
+                    self._connections.add(connection)
+                _converse(connection, guest)
         finally:
-            acceptor.leave()
             with self._lock:
+                if connection is not None:
+                    self._connections.discard(connection)
                 self._threads.discard(threading.current_thread())
 
-
-class _Acceptor:
-    """The acceptor's side of one connection: the AE as its conversation sees it, with what the server counts."""
-
-    def __init__(self, server: Server, address: tuple[str, int]) -> None:
-        self._server = server
-        self._ae = server._ae
-        self._address = address
-        self._calling_ae: str | None = None  # once it is admitted
-        self._connection: Connection | None = None
-        self.name = f"{address[0]}:{address[1]}"
-        self.crowded = False  # too many connections are not yet associations: this one will be refused
-        self.answer = self._ae.answer
-        self.handler = self._ae.handler
-
-    def serve(self, sock: socket.socket) -> None:
+    def _connect(self, sock: socket.socket, guest: Guest) -> Connection:
         """Raises TransportError and DeadlineExceeded for a TLS handshake that fails."""
-        ae, tls = self._ae, self._server._tls
-        timeouts = replace(ae.timeouts, artim=_CROWDED_ARTIM) if self.crowded else ae.timeouts
-        if tls is None:
+        ae, timeouts = self._ae, guest.timeouts
+        if self._tls is None:
             connected = Transport(sock)
         else:
-            connected = transport.secure(sock, tls, timeouts.tls, server_side=True, wakes=[self._server._wake])
+            connected = transport.secure(sock, self._tls, timeouts.tls, server_side=True, wakes=[self._wake])
         association = ul.Association(requestor=False, max_length=ae.max_pdu_length, timeouts=timeouts, limits=ae.limits)
-        connection = Connection(connected, association, ae.limits, ae.spool_folder, self.name)
-        with self._server._lock:
-            self._connection = connection
-            self._server._connections.add(connection)
-        association.transport_opened(time.monotonic())
-        conversation = connection.conversation
+        return Connection(connected, association, ae.limits, ae.spool_folder, guest.name, associate)
+
+
+def _converse(connection: Connection, guest: Guest) -> None:
+    """Answer what the peer requests until one of both ends it; close the connection."""
+
+    def describe(request: AssociateRq) -> AssociationInfo:
+        association = guest.describe(request, connection.transport.certificate)
+        connection.name = guest.name
+        if (peer := caller(association)) is not None:
+            association.scu = Association(connection, peer)
+        return association
+
+    connection.association.transport_opened(time.monotonic())
+    conversation = connection.conversation
+    try:
+        connection.run(serve_association(conversation, guest, describe))
+    finally:
+        connection.run(conversation.abort())  # does nothing unless a handler broke the conversation
+        connection.finish()
+    guest.tell_end(conversation.error, requested=conversation.requested is not None)
+
+
+class _WorkersServer(Server):
+    """Serves in processes of its own, each with the whole AE. Raises OSError and ValueError."""
+
+    def __init__(self, ae: AE, tls: ssl.SSLContext | None, listener: socket.socket, count: int) -> None:
+        from dicomnet.workers import Workers
+
+        super().__init__(listener)
+        self._workers = Workers(
+            partial(_run_worker, ae, tls), listener, count, limits=ae.limits, drain=ae.timeouts.drain
+        )
         try:
-            connection.run(conversation.serve(self, self._describe))
-        finally:
-            connection.run(conversation.abort())  # does nothing unless a handler broke the conversation
-            connection.finish()
-        if isinstance(conversation.error, AssociationRejected):
-            return  # reported when it was refused
-        if conversation.error is not None:
-            log.warning("%s: %s", connection.name, conversation.error)
-        elif conversation.requested is None:
-            log.info("%s: closed before it requested an association", connection.name)
-        else:
-            log.info("%s: released", connection.name)
+            self._workers.wait_ready()
+        except BaseException:  # Ctrl-C
+            self._workers.kill()
+            self._workers.wait()
+            raise
 
-    def _describe(self, request: AssociateRq) -> AssociationInfo:
-        connection = self._connection
-        assert connection is not None
-        self.name = connection.name = f"{self.name} {request.calling_ae!r} to {request.called_ae!r}"
-        certificate = connection.transport.certificate
-        return AssociationInfo(request.calling_ae, request.called_ae, self._address, request, certificate)
+    def wait(self, seconds: float | None = None) -> bool:
+        return self._workers.wait(seconds)
 
-    def admit(self, association: AssociationInfo) -> Reject | None:
-        """Who may not come in gets the AE's reason; who comes when it is full gets 2/3/2 (PS3.8 Table 9-21)."""
-        refusal = self._ae.admit(association)
-        if refusal is not None:
-            return refusal
-        server, limits, title = self._server, self._ae.limits, association.calling_ae
-        with server._lock:
-            if (
-                self.crowded
-                or server._closing
-                or server._by_ae_title.total() >= limits.associations
-                or server._by_ae_title[title] >= limits.associations_per_ae_title
-                or server._by_address[self._address[0]] >= limits.associations_per_address
-            ):
-                return Reject(RejectResult.TRANSIENT, RejectSource.PROVIDER_PRESENTATION, 2)
-            self._calling_ae = title
-            server._by_ae_title[title] += 1
-            server._by_address[self._address[0]] += 1
-            server._pending -= 1
-        return None
+    def close(self) -> None:
+        self._workers.close()
 
-    def leave(self) -> None:
-        """The connection is closed: give back what it took."""
-        server = self._server
-        with server._lock:
-            if self._connection is not None:
-                server._connections.discard(self._connection)
-            if self._calling_ae is None:
-                server._pending -= 1
-                return
-            for counter, key in ((server._by_ae_title, self._calling_ae), (server._by_address, self._address[0])):
-                counter[key] -= 1
-                if not counter[key]:
-                    del counter[key]
+
+def _run_worker(ae: AE, tls: ssl.SSLContext | None, worker: Worker) -> None:
+    """What one of several processes does: serve until it is told to stop."""
+    server = _ThreadedServer(ae, tls, worker.listener, Admission(ae, worker.tally))
+    worker.ready()
+    worker.wait()
+    server.close()
 
 
 def serve(
@@ -286,10 +270,24 @@ def serve(
     *,
     tls: ssl.SSLContext | None = None,
     backlog: int = _BACKLOG,
+    workers: int = 1,
 ) -> Server:
     """Serve ``ae`` on ``host`` (``"*"``: all addresses, IPv4 and IPv6) and ``port`` (0: a free one).
 
     Each association has a thread of its own, on which its handlers run. ``tls``: a server-side SSLContext. ``backlog``:
-    connections that the system keeps until they are accepted. Raises OSError if it cannot listen there.
+    connections that the system keeps until they are accepted.
+
+    ``workers``: so many processes share the port, each with the whole AE; one that dies is replaced. The limits on
+    associations hold for all together, ``limits.pending`` for each. What a handler changes in memory stays in its
+    process. They are forked: call ``serve`` before the program starts threads. On Windows they are spawned, and need
+    handlers that can be pickled, and no ``tls``.
+
+    Raises OSError if it cannot listen there or start the workers, ValueError for ``workers`` below 1 or an AE that
+    cannot be pickled where it must be.
     """
-    return Server(ae, host, port, tls, backlog)
+    if workers < 1:
+        raise ValueError(f"workers is {workers!r}; it is the number of processes, 1 or more")
+    listener = transport.listen(host, port, backlog)
+    if workers == 1:
+        return _ThreadedServer(ae, tls, listener)
+    return _WorkersServer(ae, tls, listener, workers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from dicomnet.cli.layout import instance_path
 from dicomnet.cli.output import Output, size_text
 from dicomnet.scan import PATIENT_ID, SERIES_INSTANCE_UID, STUDY_INSTANCE_UID, dataset_values
 from dicomnet.spool import SPOOL_PREFIX
+from dicomnet.workers import SharedCounters
 
 _SPOOL: Final = ".incoming"  # in the folder itself: from there a large instance is renamed into its place, not copied
 _STALE: Final = 24 * 3600.0  # seconds after which no transfer is still under way
@@ -20,79 +20,77 @@ _TAGS: Final = (PATIENT_ID, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID)
 
 
 class Inbox:
-    """Stores instances, on the threads of all associations; counts them and tells about them.
+    """Stores instances, on the threads of all associations and in all ``workers``; counts them and tells about them.
 
     Raises OSError if nothing can be stored in ``folder``. What a run that crashed left unfinished there is removed.
     """
 
-    def __init__(self, folder: str, output: Output) -> None:
+    def __init__(self, folder: str, output: Output, workers: int = 1) -> None:
         self.spool_folder = os.path.join(folder, _SPOOL)
         self._folder = folder
         self._output = output
         self._made: set[str] = set()
-        self._lock = threading.Lock()
-        self._stored = self._failed = self._size = self._associations = 0
+        self._counters = SharedCounters(workers, "stored", "size", "failed", "associations")
         os.makedirs(self.spool_folder, exist_ok=True)
         if not os.access(self.spool_folder, os.W_OK | os.X_OK):
             raise PermissionError(None, "permission denied")
         _remove_stale(self.spool_folder)
 
     def keep(self, request: Any) -> Status | Response:
-        """Store one instance: a few system calls."""
+        """Store one instance: a few system calls, and little else."""
         dataset = request.dataset
-        values = dataset_values(dataset, _TAGS)
-        patient_id, study, series = (values.get(tag, "") for tag in _TAGS)
+        value = dataset_values(dataset, _TAGS).get
+        patient_id, study, series = value(PATIENT_ID, ""), value(STUDY_INSTANCE_UID, ""), value(SERIES_INSTANCE_UID, "")
         folder, name = instance_path(patient_id, study, series, request.sop_instance_uid)
+        path = f"{folder}/{name}"
         try:
-            self._save(dataset, folder, name)
+            self._save(dataset, folder, path)
         except OSError as error:
-            return self._refuse(f"{folder}/{name}", error)
-        with self._lock:
-            self._stored += 1
-            self._size += dataset.size
-        self._output.detail(
-            "stored",
-            f"stored {folder}/{name}",
-            path=f"{folder}/{name}",
-            size=dataset.size,
-            sop_class_uid=request.sop_class_uid,
-            sop_instance_uid=request.sop_instance_uid,
-            transfer_syntax=dataset.transfer_syntax,
-            calling=request.association.calling_ae,
-        )
+            return self._refuse(path, error)
+        self._counters.add(stored=1, size=dataset.size)
+        output = self._output
+        if output.json:
+            output.event(
+                "stored",
+                path=path,
+                size=dataset.size,
+                sop_class_uid=request.sop_class_uid,
+                sop_instance_uid=request.sop_instance_uid,
+                transfer_syntax=dataset.transfer_syntax,
+                calling=request.association.calling_ae,
+            )
+        elif not output.quiet:
+            output.event("stored", f"stored {path}")
         return Status.SUCCESS
 
-    def _save(self, dataset: Any, folder: str, name: str) -> None:
-        parent = f"{self._folder}/{folder}"
-        if parent not in self._made:
-            os.makedirs(parent, exist_ok=True)
+    def _save(self, dataset: Any, folder: str, path: str) -> None:
+        if folder not in self._made:
+            os.makedirs(f"{self._folder}/{folder}", exist_ok=True)
             if len(self._made) >= _MOST_FOLDERS:
                 self._made.clear()
-            self._made.add(parent)
+            self._made.add(folder)
         try:
-            dataset.save(f"{parent}/{name}")
+            dataset.save(f"{self._folder}/{path}")
         except FileNotFoundError:  # somebody tidied up
-            os.makedirs(parent, exist_ok=True)
-            dataset.save(f"{parent}/{name}")
+            os.makedirs(f"{self._folder}/{folder}", exist_ok=True)
+            dataset.save(f"{self._folder}/{path}")
 
     def _refuse(self, path: str, error: OSError) -> Response:
-        with self._lock:
-            self._failed += 1
+        self._counters.add(failed=1)
         self._output.event("failed", path=path, reason=error.strerror)
         self._output.problem(f"failed {path}: {error.strerror}")
         return Response(Status.OUT_OF_RESOURCES, error_comment=f"cannot be stored: {error.strerror}"[:64])
 
     def count_association(self, _association: Any) -> None:
-        with self._lock:
-            self._associations += 1
+        self._counters.add(associations=1)
 
     def summarise(self) -> None:
+        total = self._counters.totals()
         text = (
-            f"{self._stored} stored ({size_text(self._size)}), {self._failed} failed;"
-            f" {self._associations} association{'s' * (self._associations != 1)}"
+            f"{total['stored']} stored ({size_text(total['size'])}), {total['failed']} failed;"
+            f" {total['associations']} association{'s' * (total['associations'] != 1)}"
         )
-        fields = {"stored": self._stored, "failed": self._failed, "bytes": self._size}
-        self._output.event("summary", text, **fields, associations=self._associations)
+        self._output.event("summary", text, bytes=total.pop("size"), **total)
 
 
 def _remove_stale(spool: str) -> None:

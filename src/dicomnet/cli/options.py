@@ -100,6 +100,15 @@ def timeout_value(text: str) -> tuple[str, float | None]:
     return name, seconds
 
 
+def tls_profile_value(text: str) -> str:
+    """A profile of PS3.15 Annex B."""
+    from dicomnet.tls import PROFILES
+
+    if text not in PROFILES:
+        raise click.BadParameter(f"there is no TLS profile {text!r}, only {', '.join(PROFILES)}")
+    return text
+
+
 # --- the options that all commands have -----------------------------------------------------------------------------
 
 
@@ -111,6 +120,7 @@ _connection, _tls, _identity, _output = (
     functools.partial(_option, section) for section in ("Connection", "TLS", "User identity", "Output")
 )
 _file: Final[dict[str, Any]] = {"type": click.Path(exists=True, dir_okay=False, allow_dash=True), "metavar": "FILE"}
+_pem: Final[dict[str, Any]] = {"type": click.Path(exists=True, dir_okay=False), "metavar": "FILE"}
 
 _CALLING: Final = _connection(
     "--calling", type=ae_title_value, metavar="AET", default=DEFAULT_AE, show_default=True,
@@ -127,9 +137,30 @@ _SHARED: Final = (
         " associate, response, release, send, idle, artim, pdu, closing, drain.",
     ),
     _tls("--tls", is_flag=True, help="Talk through TLS; the other TLS options imply it."),
-    _tls("--tls-ca", **_file, help="Who may vouch for the other side: --tls-ca hospital-ca.pem"),
-    _tls("--tls-cert", **_file, help="Our certificate: --tls-cert me.pem"),
-    _tls("--tls-key", **_file, help="Its private key, if it is in another file: --tls-key me.key"),
+    _tls(
+        "--tls-profile", type=tls_profile_value, metavar="NAME",
+        help="Versions and cipher suites by PS3.15 Annex B: bcp195 (B.9), bcp195-nd (B.10), bcp195-ex (B.11),"
+        " bcp195-8996 (B.12) or bcp195-8996-mod (B.13). If not given: --tls-profile bcp195-nd",
+    ),
+    _tls(
+        "--tls-ca", type=click.Path(exists=True), metavar="FILE",
+        help="Who may vouch for the other side: --tls-ca hospital-ca.pem",
+    ),
+    _tls(
+        "--tls-crl", **_pem, multiple=True,
+        help="Certificates that the authority has revoked; can be repeated: --tls-crl hospital-ca.crl",
+    ),
+    _tls("--tls-cert", **_pem, help="Our certificate: --tls-cert me.pem"),
+    _tls("--tls-key", **_pem, help="Its private key, if it is in another file: --tls-key me.key"),
+    _tls(
+        "--tls-key-password-file", **_file,
+        help="The private key's password, in the first line of a file: --tls-key-password-file me.password",
+    ),
+    _tls(
+        "--tls-verify", type=click.Choice(["full", "chain", "none"]),
+        help="What is checked of the other side's certificate: all (the usual), all but that it names the host,"
+        " nothing: --tls-verify chain",
+    ),
     _tls("--tls-no-verify", is_flag=True, help="Trust any certificate. Only to find out what is wrong."),
     _identity("--identity-username", metavar="NAME", help="A user name: --identity-username jdoe"),
     _identity(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hmac
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,9 +15,12 @@ from dicomnet.cli.output import Output
 from dicomnet.cli.settings import Settings
 
 if TYPE_CHECKING:
-    from dicomnet import AE, Server
+    from dicomnet import AE, Limits, Server
     from dicomnet.cli.inbox import Inbox
     from dicomnet.config import Identity
+
+_MAX_PDU_LENGTH: Final = 128 * 1024  # bytes; the most that DCMTK sends: the fewer there are, the less they cost
+_SPOOL_SIZE: Final = 64 * 1024  # bytes of what may wait in memory, of one association
 
 
 @click.command("receive", cls=Command, short_help="Store what peers send into a folder.")
@@ -36,6 +41,14 @@ if TYPE_CHECKING:
     "--max-associations", type=click.IntRange(min=1), metavar="N",
     help="How many may be open at once; more are told to come later: --max-associations 10",
 )  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N",
+    help="How many processes to receive in: for several senders at once, where one core is not enough: --workers 4",
+)  # fmt: skip
+@click.option(
+    "--window", type=click.IntRange(1, 1000), default=16, show_default=True, metavar="N",
+    help="How many instances a sender that asks for it may have on their way before the first is answered: --window 1",
+)  # fmt: skip
 @acceptor
 def command(
     folder: str,
@@ -43,6 +56,8 @@ def command(
     port: int,
     title: str,
     max_associations: int | None,
+    workers: int,
+    window: int,
     calling: tuple[str, ...],
     settings: Settings,
     output: Output,
@@ -58,26 +73,30 @@ def command(
       dicomnet receive inbox --host '*' --port 11112 --ae STORE
       dicomnet receive inbox --port 0 --json | jq -r 'select(.event == "stored").path'
     """
-    from dicomnet import AE, Limits, StorageClasses, Verification
+    from dicomnet import AE, StorageClasses, Verification
 
-    inbox = _inbox(folder, output)
+    inbox = _inbox(folder, output, workers)
     ae = AE(
         title,
         contexts=[Verification, *StorageClasses],
         accept_calling=calling or None,
         max_associations=max_associations,
         max_associations_per_peer=max_associations,
+        max_pdu_length=_MAX_PDU_LENGTH,
+        async_ops=(window, 1),
         spool_folder=inbox.spool_folder,
         timeouts=settings.timeouts(),
-        limits=Limits(associations_per_address=max_associations) if max_associations else None,
+        limits=_limits(max_associations),
     )
-    ae.on_c_store(inbox.keep)
-    ae.on_close(inbox.count_association)
+    ae.on_c_store(quick=True)(inbox.keep)
+    ae.on_close(quick=True)(inbox.count_association)
     if (identity := settings.identity()) is not None:
         _require(ae, identity)
     with Interrupt("ending; transfers under way may finish (again: at once)") as interrupt:
-        server = _serve(ae, host, port, settings)
+        server = _serve(ae, host, port, settings, workers)
         _tell(server, host, title, folder, output)
+        # What is there now stays to the end: nothing that the garbage collector need look at, then least of all.
+        gc.freeze()
         while not interrupt.wait():
             pass
         server.close()
@@ -85,20 +104,28 @@ def command(
     return 0
 
 
-def _inbox(folder: str, output: Output) -> Inbox:
+def _limits(max_associations: int | None) -> Limits:
+    """What does not come with one read or two goes to its file while it comes, not to memory first."""
+    from dicomnet import Limits
+
+    limits = Limits(spool_size=_SPOOL_SIZE)
+    return replace(limits, associations_per_address=max_associations) if max_associations else limits
+
+
+def _inbox(folder: str, output: Output, workers: int) -> Inbox:
     from dicomnet.cli.inbox import Inbox
 
     try:
-        return Inbox(folder, output)
+        return Inbox(folder, output, workers)
     except OSError as error:
         raise Failure(f"cannot store into {folder}: {error.strerror}; choose another FOLDER", USAGE) from error
 
 
-def _serve(ae: AE, host: str, port: int, settings: Settings) -> Server:
+def _serve(ae: AE, host: str, port: int, settings: Settings, workers: int) -> Server:
     from dicomnet import serve
 
     try:
-        return serve(ae, host, port, tls=settings.server_tls())
+        return serve(ae, host, port, tls=settings.server_tls(), workers=workers)
     except OSError as error:
         raise Failure(
             f"cannot listen on {host} port {port}: {error.strerror or error};"

@@ -28,7 +28,7 @@ from dicomnet.cli.settings import Settings
 if TYPE_CHECKING:
     from dicomnet.cli.progress import FileBar
     from dicomnet.config import Peer
-    from dicomnet.sender import Outcome, Transcode
+    from dicomnet.sender import Outcome, Sending, Transcode
 
 
 @click.command("send", cls=Command, short_help="Send files and folders to a peer (C-STORE).")
@@ -43,12 +43,30 @@ if TYPE_CHECKING:
     "--attempts", type=click.IntRange(1, 100), default=3, show_default=True, metavar="N",
     help="How often to try what was refused for now, aborted, or unreachable: --attempts 10",
 )  # fmt: skip
+@click.option(
+    "--associations", type=click.IntRange(1, 64), metavar="N",
+    help="How many associations to use at once; if not given, as many as make it faster and PEER takes:"
+    " --associations 1",
+)  # fmt: skip
+@click.option(
+    "--window", type=click.IntRange(1, 1000), default=16, show_default=True, metavar="N",
+    help="How many instances may be on their way on one association before the first is answered, if PEER allows it;"
+    " many do not, and get 1: --window 1",
+)  # fmt: skip
+@click.option(
+    "--processes", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N",
+    help="How many processes to send from: where one core is not enough, for small files over a fast network:"
+    " --processes 4",
+)  # fmt: skip
 @requestor
 def command(
     peer: Peer,
     paths: tuple[str, ...],
     transcode: Transcode,
     attempts: int,
+    associations: int | None,
+    window: int,
+    processes: int,
     calling: str,
     settings: Settings,
     output: Output,
@@ -56,16 +74,17 @@ def command(
     """Send PATHs, files and folders, to PEER.
 
     In folders, DICOM files are found by what is in them; other files are skipped and counted. Files go as they are
-    if PEER takes their encoding. Interrupted, it ends after the file under way.
+    if PEER takes their encoding. Interrupted, it ends after the files under way.
 
     \b
       dicomnet send PACS@192.0.2.7:11112 image.dcm
       dicomnet send PACS@192.0.2.7:11112 /archive/2024 --calling ARCHIVE
+      dicomnet send PACS@192.0.2.7:11112 /archive/2024 --associations 4 --attempts 10
       dicomnet send PACS@192.0.2.7:11112 study --json | jq 'select(.error)'
     """
     from dicomnet.sender import send
 
-    with Interrupt("interrupted; ending after the file under way (again: at once)") as interrupt:
+    with Interrupt("interrupted; ending after the files under way (again: at once)") as interrupt:
         report = _Report(peer, output)
         outcomes = send(
             paths,
@@ -76,6 +95,9 @@ def command(
             timeouts=settings.timeouts(),
             transcode=transcode,
             attempts=attempts,
+            associations=associations,
+            window=window,
+            processes=processes,
             on_skipped=report.skip,
             stop=interrupt,
         )
@@ -83,7 +105,7 @@ def command(
             report.bar = bar
             for outcome in outcomes:
                 report.add(outcome)
-        report.summarise(interrupted=interrupt.is_set())
+        report.summarise(outcomes, interrupted=interrupt.is_set())
     return INTERRUPTED if interrupt.is_set() else report.exit_code()
 
 
@@ -94,8 +116,7 @@ def _bar(paths: tuple[str, ...], output: Output) -> contextlib.AbstractContextMa
     from dicomnet.cli.progress import FileBar
     from dicomnet.files import find_files
 
-    sizes = [_size(found.path) for found in find_files(paths)]
-    return FileBar(len(sizes), sum(sizes))
+    return FileBar(_size(found.path) for found in find_files(paths))
 
 
 def _size(path: str | os.PathLike[str]) -> int:
@@ -175,13 +196,16 @@ class _Report:
 
         return PEER_FAILED if outcome.error is None else exit_code(outcome.error, associated=outcome.associated)
 
-    def summarise(self, *, interrupted: bool) -> None:
+    def summarise(self, sending: Sending, *, interrupted: bool) -> None:
         seconds = time.monotonic() - self._started
         failed = self._codes.total()
         text = f"{self._sent} sent ({size_text(self._size)}) in {seconds:.2f} s"
         if self._sent:
             text += f": {self._sent / seconds:.0f} files/s, {size_text(self._size / seconds)}/s"
         text += f"; {failed} failed, {self._skipped} skipped (no DICOM instances)"
+        if sending.associations:
+            text += f"; {sending.associations} association{'s' * (sending.associations != 1)}"
+            text += f", window {sending.window}"
         if interrupted:
             text += "; interrupted: the rest was not sent"
         self._output.event(
@@ -192,6 +216,8 @@ class _Report:
             skipped=self._skipped,
             bytes=self._size,
             seconds=round(seconds, 3),
+            associations=sending.associations,
+            window=sending.window,
             interrupted=interrupted,
         )
 

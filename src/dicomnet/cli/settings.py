@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,13 @@ class Settings:
     quiet: bool
     timeout: tuple[tuple[str, float | None], ...]
     tls: bool
+    tls_profile: str | None
     tls_ca: str | None
+    tls_crl: tuple[str, ...]
     tls_cert: str | None
     tls_key: str | None
+    tls_key_password_file: str | None
+    tls_verify: str | None
     tls_no_verify: bool
     identity_username: str | None
     identity_passcode: str | None
@@ -58,7 +63,7 @@ class Settings:
                 "a peer takes one identity; give one of the --identity options (or name and passcode)"
             )
         for kind, path in given.items():
-            identity: Identity = getattr(Identity, kind)(_read(path, f"--identity-{kind}"))
+            identity: Identity = getattr(Identity, kind)(_read_identity(path, f"--identity-{kind}"))
             return identity
         if name is None:
             return None
@@ -66,57 +71,72 @@ class Settings:
 
     @property
     def wants_tls(self) -> bool:
-        return bool(self.tls or self.tls_ca or self.tls_cert or self.tls_key or self.tls_no_verify)
+        return any(getattr(self, name) for name in self.__slots__ if name.startswith("tls"))
 
     def client_tls(self) -> ssl.SSLContext | None:
         """For a requestor: the peer's certificate is checked, ours is shown if there is one."""
         if not self.wants_tls:
             return None
-        import ssl
+        from dicomnet import tls
 
-        context = ssl.create_default_context()
-        if self.tls_no_verify:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        self._load(context)
-        return context
+        options: dict[str, Any] = self._own() if self.tls_cert is not None else {}
+        if self._verify == "none":
+            options["verify"] = False
+        else:
+            options |= {"ca": self.tls_ca, "crl": self.tls_crl, "check_hostname": self._verify == "full"}
+        return self._made(tls.client_context, options)
 
     def server_tls(self) -> ssl.SSLContext | None:
-        """For an acceptor: it needs a certificate; with a CA it asks callers for theirs."""
+        """For an acceptor: it needs a certificate; with a CA callers must show theirs."""
         if not self.wants_tls:
             return None
         if self.tls_cert is None:
             raise click.UsageError("who listens with TLS needs a certificate: --tls-cert FILE --tls-key FILE")
-        import ssl
+        from dicomnet import tls
 
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        if self.tls_ca is not None and not self.tls_no_verify:
-            context.verify_mode = ssl.CERT_REQUIRED
-        self._load(context)
-        return context
+        options: dict[str, Any] = self._own()
+        if self.tls_ca is None or self._verify == "none":
+            options["client_auth"] = "none"
+        else:
+            options |= {"ca": self.tls_ca, "crl": self.tls_crl}
+        return self._made(tls.server_context, options)
 
-    def _load(self, context: ssl.SSLContext) -> None:
-        if self.tls_key is not None and self.tls_cert is None:
+    @property
+    def _verify(self) -> str:
+        return "none" if self.tls_no_verify else self.tls_verify or "full"
+
+    def _own(self) -> dict[str, Any]:
+        password = None
+        if self.tls_key_password_file is not None:
+            password = _read(self.tls_key_password_file, "--tls-key-password-file").partition(b"\n")[0].rstrip(b"\r")
+        return {"certificate": self.tls_cert, "key": self.tls_key, "password": password}
+
+    def _made(self, make: Callable[..., ssl.SSLContext], options: dict[str, Any]) -> ssl.SSLContext:
+        if self.tls_cert is None and (self.tls_key or self.tls_key_password_file) is not None:
             raise click.UsageError("--tls-key needs the certificate that belongs to it: --tls-cert FILE")
-        if self.tls_ca is not None:
-            try:
-                context.load_verify_locations(self.tls_ca)
-            except OSError as error:  # SSLError is one
-                raise click.UsageError(f"--tls-ca {self.tls_ca}: no certificates in PEM form: {error}") from error
-        if self.tls_cert is not None:
-            try:
-                context.load_cert_chain(self.tls_cert, self.tls_key)
-            except OSError as error:
-                raise click.UsageError(
-                    f"--tls-cert {self.tls_cert}: not a certificate with its key in PEM form: {error}"
-                ) from error
+        if self.tls_profile is not None:
+            options["profile"] = self.tls_profile
+        try:
+            return make(**options)
+        except ValueError as error:
+            raise click.UsageError(f"TLS: {error}") from error
+        except OSError as error:
+            raise click.UsageError(f"TLS: {error.filename}: {error.strerror}") from error
 
 
 def _read(path: str, option: str) -> bytes:
     try:
         with click.open_file(path, "rb") as file:
-            data: bytes = file.read().strip() if option == "--identity-jwt" else file.read()
+            data: bytes = file.read()
     except OSError as error:
         raise click.UsageError(f"{option} {path}: {error.strerror}") from error
+    return data
+
+
+def _read_identity(path: str, option: str) -> bytes:
+    data = _read(path, option)
+    if option == "--identity-jwt":
+        data = data.strip()
     if not 0 < len(data) <= 0xFFFF:
         raise click.UsageError(f"{option} {path}: {len(data)} bytes; an identity has 1 to 65535 (PS3.7 Table D.3-14)")
     return data

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dicomnet.dimse import command as c
 from dicomnet.dimse.command import CommandSet
@@ -120,6 +120,20 @@ class Response:
         if self.status.is_failure:
             raise StatusError(self.status, self.error_comment or self.status.meaning(service(self.command)))
         return self
+
+
+class SubOperations(NamedTuple):
+    """How far a C-GET or C-MOVE is: numbers of C-STORE sub-operations (PS3.7 C.4.2 and the like)."""
+
+    remaining: int
+    completed: int
+    failed: int
+    warning: int
+
+    @classmethod
+    def of(cls, response: Response) -> SubOperations:
+        """The counts of a response; those that it lacks are 0."""
+        return cls(response.remaining or 0, response.completed or 0, response.failed or 0, response.warning or 0)
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from dicomnet.ul import events, negotiation, pdu
 from dicomnet.ul.framer import Fragment, Framer, fragment_length
 from dicomnet.ul.fsm import TABLE, Event, State
 from dicomnet.ul.negotiation import AcceptedContext
-from dicomnet.ul.pdu import MIN_MAX_LENGTH, PduType
+from dicomnet.ul.pdu import PduType
 from dicomnet.ul.wire import InvalidLength, InvalidPdu
 
 Buffer = bytes | bytearray | memoryview
@@ -53,7 +53,7 @@ class Association:
     ) -> None:
         limits = limits or Limits()
         self._most_p_data = limits.pdu_length
-        self._check_max_length(max_length)
+        negotiation.check_max_length(max_length, limits.pdu_length)
         self.requestor = requestor
         self.max_length = max_length
         self.timeouts = timeouts or Timeouts()
@@ -84,6 +84,16 @@ class Association:
         self._pdus_begun = 0  # as the framer counts; tells whose deadline that is
         self._wait: float | None = None  # the user's wait for an answer (N-05: not ARTIM's business)
         self._wait_name = ""
+
+    @property
+    def extended_answers(self) -> dict[str, bytes]:
+        """SOP class → the acceptor's answer to its extended negotiation (PS3.7 D.3.3.5)."""
+        return {} if self.answer is None else {item.sop_class_uid: item.data for item in self.answer.user.extended}
+
+    @property
+    def identity_response(self) -> bytes | None:
+        """The acceptor's response to the user identity (PS3.7 D.3.3.7.2), or None if it gave none."""
+        return None if self.answer is None else self.answer.user.identity_response
 
     # --- input ------------------------------------------------------------------------------------------------------
 
@@ -269,12 +279,6 @@ class Association:
         if self.state not in (State.IDLE, State.AWAITING_CLOSE):
             self._step(Event.INVALID_PDU, InvalidPdu(detail))
 
-    def _check_max_length(self, length: int) -> None:
-        if length and not MIN_MAX_LENGTH <= length <= self._most_p_data:
-            raise ValueError(
-                f"max_pdu_length is {length}; it must be 0 (unlimited) or in {MIN_MAX_LENGTH}..{self._most_p_data}"
-            )
-
     def _announce(self, user: pdu.UserInformation) -> None:
         """What goes out in our A-ASSOCIATE PDU is what we receive (PS3.8 D.1); absent means unlimited."""
         self.max_length = self.framer.max_length = user.max_length or 0
@@ -290,7 +294,7 @@ class Association:
     def _encode(self, value: pdu.Pdu) -> bytes:
         try:
             if isinstance(value, pdu.AssociateRq | pdu.AssociateAc):
-                self._check_max_length(value.user.max_length or 0)
+                negotiation.check_max_length(value.user.max_length or 0, self._most_p_data)
             encoded = pdu.encode(value)
             pdu.decode(encoded)  # what we would not take from a peer is not sent to one
             return encoded

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from dicomnet import models
 from dicomnet.config import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
@@ -12,10 +13,13 @@ from dicomnet.config import (
     Identity,
     check_ae_title,
 )
+from dicomnet.ul.extended import CommonExtended, Extended, ExtendedAnswers, answer_extended
 from dicomnet.ul.pdu import (
+    MIN_MAX_LENGTH,
     AnsweredContext,
     AssociateAc,
     AssociateRq,
+    CommonExtendedNegotiation,
     ContextResult,
     ExtendedNegotiation,
     ProposedContext,
@@ -95,9 +99,11 @@ def propose(contexts: Iterable[ContextLike]) -> tuple[ProposedContext, ...]:
 class Policy:
     """What an acceptor supports; built once per AE, read by every association.
 
-    ``supported``: abstract syntax → transfer syntaxes, the acceptor's order of preference, or () for ``known`` in the
-    requestor's order. ``roles``: SOP class → (SCU, SCP) that a requestor may take. ``async_ops``: (invoked, performed)
-    as the requestor's. ``extended``: SOP class → its answer to a SOP class extended negotiation.
+    ``supported``: abstract syntax → transfer syntaxes, the acceptor's order of preference, or () for those of
+    ``preferred``, in its order, and then for ``known``, in the requestor's. ``roles``: SOP class → (SCU, SCP) that a
+    requestor may take. ``async_ops``: (invoked, performed) as the requestor's. ``extended``: its answers to SOP class
+    extended negotiation. ``related``: a SOP class that is not supported is, if the requestor says that it specialises
+    one that is (PS3.7 D.3.3.6).
     """
 
     supported: Mapping[str, tuple[str, ...]]
@@ -105,9 +111,11 @@ class Policy:
     max_length: int = MAX_PDU_LENGTH
     roles: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
     async_ops: tuple[int, int] = (1, 1)
-    extended: Mapping[str, bytes] = field(default_factory=dict)
+    extended: ExtendedAnswers = field(default_factory=dict)
     implementation_class_uid: str = IMPLEMENTATION_CLASS_UID
     implementation_version_name: str = IMPLEMENTATION_VERSION_NAME
+    preferred: tuple[str, ...] = ()
+    related: bool = False
 
 
 def support(contexts: Iterable[ContextLike]) -> dict[str, tuple[str, ...]]:
@@ -122,24 +130,24 @@ def support(contexts: Iterable[ContextLike]) -> dict[str, tuple[str, ...]]:
     return table
 
 
+def retrieval_roles(abstract_syntaxes: Iterable[str]) -> dict[str, tuple[bool, bool]]:
+    """SOP class → (SCU, SCP) for each that C-GET may bring, if there is a C-GET among them (PS3.4 C.5.3).
+
+    The requestor of a C-GET is the SCP of the C-STOREs that follow, and it may also store.
+    """
+    uids = set(abstract_syntaxes)
+    if uids.isdisjoint(models.get_classes()):
+        return {}
+    return dict.fromkeys(sorted(filter(models.may_be_storage, uids)), (True, True))
+
+
 def answer(request: AssociateRq, policy: Policy, *, identity_response: bytes | None = None) -> AssociateAc:
     """The A-ASSOCIATE-AC for ``request`` under ``policy`` (whether to reject is for others to decide)."""
     asked = request.user
-    roles = tuple(
-        RoleSelection(role.sop_class_uid, role.scu and scu, role.scp and scp)
-        for role in asked.roles
-        if role.sop_class_uid in policy.roles
-        for scu, scp in (policy.roles[role.sop_class_uid],)
-    )
     # PS3.7 D.3.3.3: no window asked for, none answered; both numbers at most what was asked for
     window = asked.async_ops and (
         _smaller(asked.async_ops[0], policy.async_ops[0]),
         _smaller(asked.async_ops[1], policy.async_ops[1]),
-    )
-    extended = tuple(
-        ExtendedNegotiation(item.sop_class_uid, policy.extended[item.sop_class_uid])
-        for item in asked.extended
-        if item.sop_class_uid in policy.extended
     )
     wants_response = asked.identity is not None and asked.identity.response_requested  # PS3.7 D.3.3.7.2
     user = UserInformation(
@@ -147,22 +155,52 @@ def answer(request: AssociateRq, policy: Policy, *, identity_response: bytes | N
         implementation_class_uid=policy.implementation_class_uid,
         implementation_version_name=policy.implementation_version_name,
         async_ops=window,
-        roles=roles,
-        extended=extended,
+        roles=_answer_roles(asked.roles, policy),
+        extended=_answer_extended(asked.extended, policy),
         identity_response=identity_response if wants_response else None,
     )
-    contexts = tuple(_answer_context(context, policy) for context in request.contexts)
+    general = _general_classes(asked.common_extended, policy) if policy.related else {}
+    contexts = tuple(_answer_context(context, policy, general) for context in request.contexts)
     return AssociateAc(request.called_ae, request.calling_ae, contexts, user, titles=request.titles)
 
 
-def _answer_context(context: ProposedContext, policy: Policy) -> AnsweredContext:
-    wanted = policy.supported.get(context.abstract_syntax)
+def _answer_roles(asked: Iterable[RoleSelection], policy: Policy) -> tuple[RoleSelection, ...]:
+    """PS3.7 D.3.3.4: of the roles that were asked for, those that are supported; at most one answer a SOP class."""
+    roles: dict[str, RoleSelection] = {}
+    for role in asked:
+        if (uid := role.sop_class_uid) in policy.roles:
+            scu, scp = policy.roles[uid]
+            roles[uid] = RoleSelection(uid, role.scu and scu, role.scp and scp)
+    return tuple(roles.values())
+
+
+def _answer_extended(asked: Iterable[ExtendedNegotiation], policy: Policy) -> tuple[ExtendedNegotiation, ...]:
+    """PS3.7 D.3.3.5: at most one answer a SOP class."""
+    answers = {
+        uid: answer_extended(policy.extended, uid, data)
+        for uid, data in {item.sop_class_uid: item.data for item in asked}.items()
+    }
+    return tuple(ExtendedNegotiation(uid, data) for uid, data in answers.items() if data is not None)
+
+
+def _general_classes(asked: Iterable[CommonExtendedNegotiation], policy: Policy) -> dict[str, str]:
+    """Specialised SOP class → the first related general one that is supported (PS3.7 D.3.3.6)."""
+    general: dict[str, str] = {}
+    for item in asked:
+        for uid in item.related_general_sop_class_uids:
+            if uid in policy.supported:
+                general.setdefault(item.sop_class_uid, uid)
+    return general
+
+
+def _answer_context(context: ProposedContext, policy: Policy, general: Mapping[str, str]) -> AnsweredContext:
+    uid = context.abstract_syntax
+    wanted = policy.supported.get(uid if uid in policy.supported else general.get(uid, uid))
     proposed = context.transfer_syntaxes
     if wanted is None:
         return AnsweredContext(context.id, ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, proposed[0])
-    if wanted:
-        chosen = next((syntax for syntax in wanted if syntax in proposed), None)
-    else:
+    chosen = next((syntax for syntax in wanted or policy.preferred if syntax in proposed), None)
+    if chosen is None and not wanted:
         chosen = next((syntax for syntax in proposed if syntax in policy.known), None)
     if chosen is None:
         return AnsweredContext(context.id, ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, proposed[0])
@@ -203,6 +241,20 @@ def window(request: AssociateRq, accept: AssociateAc) -> tuple[int, int]:
     return _smaller(asked[0], granted[0]), _smaller(asked[1], granted[1])
 
 
+def check_max_length(length: int, most: int) -> None:
+    """Raise ValueError for a maximum length that leaves no room for data or passes ``most``; 0 is unlimited."""
+    if length and not MIN_MAX_LENGTH <= length <= most:
+        raise ValueError(f"max_pdu_length is {length}; it must be 0 (unlimited) or in {MIN_MAX_LENGTH}..{most}")
+
+
+def check_async_ops(async_ops: tuple[int, int]) -> tuple[int, int]:
+    """An operations window that can be encoded (PS3.7 D.3.3.3.1), or ValueError."""
+    invoked, performed = async_ops
+    if not (0 <= invoked <= 0xFFFF and 0 <= performed <= 0xFFFF):
+        raise ValueError(f"async_ops is {async_ops}; both numbers must be in 0..65535, 0 is unlimited")
+    return invoked, performed
+
+
 def request(
     called_ae: str,
     calling_ae: str,
@@ -211,21 +263,30 @@ def request(
     identity: Identity | None = None,
     async_ops: tuple[int, int] = (1, 1),
     roles: Mapping[str, tuple[bool, bool]] | None = None,
-    extended: Mapping[str, bytes] | None = None,
+    extended: Mapping[str, Extended] | None = None,
+    common_extended: Iterable[CommonExtended] = (),
     max_length: int = MAX_PDU_LENGTH,
 ) -> AssociateRq:
     """The A-ASSOCIATE-RQ that asks for all this. Raises ValueError for what the standard does not allow.
 
     ``async_ops``: (invoked, performed) operations that this side, the requestor, wants outstanding; (1, 1), which is
-    what silence means (PS3.7 D.3.3.3), is not sent. ``roles``: SOP class → (SCU, SCP) that it wants to be.
+    what silence means (PS3.7 D.3.3.3), is not sent. ``roles``: SOP class → (SCU, SCP) that it wants to be; None asks
+    for what C-GET needs if a C-GET SOP class is among the contexts.
     """
+    proposed = propose(contexts)
+    if roles is None:
+        roles = retrieval_roles(context.abstract_syntax for context in proposed)
     user = UserInformation(
         max_length=max_length,
         implementation_class_uid=IMPLEMENTATION_CLASS_UID,
         implementation_version_name=IMPLEMENTATION_VERSION_NAME,
-        async_ops=None if async_ops == (1, 1) else async_ops,
-        roles=tuple(RoleSelection(str(uid), scu, scp) for uid, (scu, scp) in (roles or {}).items()),
-        extended=tuple(ExtendedNegotiation(str(uid), data) for uid, data in (extended or {}).items()),
+        async_ops=None if async_ops == (1, 1) else check_async_ops(async_ops),
+        roles=tuple(RoleSelection(str(uid), bool(scu), bool(scp)) for uid, (scu, scp) in roles.items()),
+        extended=tuple(ExtendedNegotiation(str(uid), bytes(data)) for uid, data in (extended or {}).items()),
+        common_extended=tuple(
+            CommonExtendedNegotiation(str(item.sop_class), str(item.service_class), tuple(map(str, item.related)))
+            for item in common_extended
+        ),
         identity=identity,
     )
-    return AssociateRq(check_ae_title(called_ae), check_ae_title(calling_ae), propose(contexts), user)
+    return AssociateRq(check_ae_title(called_ae), check_ae_title(calling_ae), proposed, user)

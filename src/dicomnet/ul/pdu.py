@@ -363,17 +363,17 @@ def _decode_associate(body: Cursor, context_type: int) -> _Associate:
     body.skip(2)
     titles = body.take(64)
     contexts: list[Cursor] = []
-    applications: list[str] = []
-    users: list[UserInformation] = []
+    applications: list[Cursor] = []
+    users: list[Cursor] = []
     unknown: list[tuple[int, bytes]] = []
     while body:
         kind, value = body.item()
         if kind == context_type:
             contexts.append(value)
         elif kind == 0x10:
-            applications.append(_decode_text(value))
+            applications.append(value)
         elif kind == 0x50:
-            users.append(_decode_user_information(value))
+            users.append(value)
         else:
             unknown.append((kind, value.rest()))
     # 9.3.2, 9.3.3: one application context, one or more presentation contexts, one user information item
@@ -382,7 +382,8 @@ def _decode_associate(body: Cursor, context_type: int) -> _Associate:
             f"{len(applications)} application context, {len(contexts)} presentation context"
             f" and {len(users)} user information items"
         )
-    return _Associate(version, titles, contexts, applications[0], users[0], unknown)
+    user = _decode_user_information(users[0])
+    return _Associate(version, titles, contexts, _decode_text(applications[0]), user, unknown)
 
 
 def _decode_associate_rq(body: Cursor) -> AssociateRq:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from dicomnet.errors import AbortReason
 
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
+MAX_ITEMS = 16_384  # in one PDU, nested ones too: 128 contexts with 100 transfer syntaxes each take 13,000
 
 
 class InvalidPdu(ValueError):
@@ -23,14 +25,20 @@ class InvalidLength(InvalidPdu):
 
 
 class Cursor:
-    """Reads fields of ``data`` from ``position`` to ``end``; what lies beyond raises ``InvalidPdu``."""
+    """Reads fields of ``data`` from ``position`` to ``end``; what lies beyond raises ``InvalidPdu``.
 
-    __slots__ = ("data", "end", "position")
+    So do more than ``MAX_ITEMS`` items, for each costs more than the four bytes that it takes on the wire.
+    """
 
-    def __init__(self, data: bytes, position: int = 0, end: int | None = None) -> None:
+    __slots__ = ("_items", "data", "end", "position")
+
+    def __init__(
+        self, data: bytes, position: int = 0, end: int | None = None, items: Iterator[int] | None = None
+    ) -> None:
         self.data = data
         self.position = position
         self.end = len(data) if end is None else end
+        self._items = items or iter(range(MAX_ITEMS))  # those that may still come, shared by all cursors over a PDU
 
     def __bool__(self) -> bool:
         """True while something is left."""
@@ -67,10 +75,12 @@ class Cursor:
     def sub(self, count: int) -> Cursor:
         """A cursor over the next ``count`` bytes, which this one skips."""
         start = self._advance(count)
-        return Cursor(self.data, start, start + count)
+        return Cursor(self.data, start, start + count, self._items)
 
     def item(self) -> tuple[int, Cursor]:
         """An item or sub-item: type, reserved, 16-bit length, value (PS3.8 9.3.2.1)."""
+        if next(self._items, None) is None:
+            raise InvalidPdu(f"more than {MAX_ITEMS} items")
         kind = self.u8()
         self.skip(1)
         return kind, self.sub(self.u16())

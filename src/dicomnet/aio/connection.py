@@ -1,0 +1,569 @@
+"""A conversation over a connection of an event loop: this face's ``Io``.
+
+One idea: the loop's callbacks do all the work that needs no waiting. ``buffer_updated`` hands over what has arrived,
+writes what that calls for and wakes those whose condition has come true. Time limits are numbers; one timer, set anew
+only when it has gone off too early, serves all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol, cast
+
+from dicomnet.aio.gate import Gate
+from dicomnet.aio.handlers import Handlers
+from dicomnet.aio.tls import Tls
+from dicomnet.codec import Codec
+from dicomnet.config import Limits, Peer
+from dicomnet.dataset import Path
+from dicomnet.dimse import io
+from dicomnet.dimse.conversation import Conversation, Orphan
+from dicomnet.errors import DeadlineExceeded, DicomNetworkError, TransportError
+from dicomnet.tls import TlsInfo
+from dicomnet.transport import Buffer, after, check_mapped
+from dicomnet.ul import association as ul
+from dicomnet.ul.fsm import State
+
+log = logging.getLogger("dicomnet")
+
+_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+_SMALLEST_READ: Final = 4 * 1024  # an idle association holds no more
+_LARGEST_READ: Final = 512 * 1024  # several PDUs of the usual sizes
+_MOST_BUFFERS: Final = 1024  # IOV_MAX on every platform that has sendmsg
+_HAS_SENDMSG: Final = hasattr(socket.socket, "sendmsg")  # Windows has not
+_LAST_WORDS: Final = 1.0  # seconds to find what the peer said before the connection broke
+_SILENCE: Final = 1.0  # seconds after which a large buffer is given back
+
+
+class Opener(Protocol):
+    """``associate``, for those that it itself stands on."""
+
+    def __call__(self, peer: Peer, **options: Any) -> Awaitable[Any]: ...
+
+
+class _Waiter:
+    """A task that waits until ``ready()`` is true or ``deadline`` has passed."""
+
+    __slots__ = ("deadline", "future", "ready")
+
+    def __init__(self, ready: Callable[[], object], deadline: float | None, future: asyncio.Future[None]) -> None:
+        self.ready = ready
+        self.deadline = deadline
+        self.future = future
+
+
+class Connection(asyncio.BufferedProtocol):
+    """A conversation over a connection of an event loop: this face's ``Io``, and the loop's protocol."""
+
+    def __init__(
+        self,
+        association: ul.Association,
+        limits: Limits,
+        spool_folder: Path | None,
+        name: str,
+        opener: Opener,
+        handlers: Handlers,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.now = self.loop.time
+        self.association = association
+        codec = Codec(association, limits, spool_folder, lambda: self.conversation.held)
+        self.conversation = Conversation(self, association, codec, limits)
+        self.name = name  # for log lines
+        self.stopping = False
+        self.window: io.Gate = Gate(1)  # until another size is negotiated
+        self.message: io.Gate = Gate(1)
+        self._opener = opener
+        self._handlers = handlers
+        self._strands: set[asyncio.Task[None]] = set()
+
+        # The connection, and what is read from it.
+        self._socket: socket.socket | None = None  # None: not yet, or no more
+        self._transport: asyncio.Transport | None = None
+        self._tls: Tls | None = None
+        self._reading = False
+        self._buffer = memoryview(bytearray(_SMALLEST_READ))
+        self._received_at = 0.0
+        self._ended = False  # the peer has closed the connection, or it broke
+        self._told = False  # and the conversation knows
+        self._failure: OSError | None = None  # what broke it
+
+        # What is written to it.
+        self._clogged = False  # the transport has bytes that the system does not take
+
+        # Those who wait, and until when.
+        self._waiters: list[_Waiter] = []
+        self._readers = 0  # how many of them wait for something to arrive
+        self._timer: asyncio.TimerHandle | None = None
+        self._last_words: float | None = None  # the connection broke: until then the peer's last words may be found
+
+        # The end.
+        self._finishing: asyncio.Task[None] | None = None
+        self._gone = self.loop.create_future()
+
+    # --- beginning --------------------------------------------------------------------------------------------------
+
+    async def attach(self, sock: socket.socket) -> None:
+        """Take over ``sock``, a connection that stands. Nothing is read before somebody waits for it."""
+        self._socket = sock
+        try:
+            await self.loop.create_connection(lambda: self, sock=sock)
+        except BaseException:
+            if self._transport is None:
+                sock.close()
+                self._gone.set_result(None)
+            self._close()
+            raise
+
+    async def secure(
+        self, context: ssl.SSLContext, seconds: float | None, *, server_side: bool, server_hostname: str | None = None
+    ) -> None:
+        """The TLS handshake, within ``seconds``. Raises TransportError and DeadlineExceeded; then the connection ends.
+
+        ``server_hostname``: the name that the server's certificate must have; an IPv6 address may have a zone.
+        """
+        deadline = None if seconds is None else self.now() + seconds
+        try:
+            tls = self._tls = Tls(context, server_side=server_side, server_hostname=server_hostname)
+            while not tls.handshake():
+                self._write_handshake(tls)
+                if not await self._arrived(lambda: tls.fed or self._told, deadline):
+                    raise DeadlineExceeded("tls", seconds)
+                if self._failure is not None:
+                    raise self._failure
+            self._write_handshake(tls)
+            self.loop.call_soon(self._decrypt, tls)  # what came with the end of the handshake
+        except DeadlineExceeded:
+            self._close()
+            raise
+        except (OSError, ValueError) as error:  # SSLError is an OSError; ValueError: a host name that TLS does not take
+            if self._tls is not None:
+                self._write_handshake(self._tls)  # the alert
+            self._close()
+            raise TransportError(f"TLS handshake failed: {error}") from error
+        except BaseException:
+            self._close()
+            raise
+
+    def _write_handshake(self, tls: Tls) -> None:
+        if data := tls.data_to_send():
+            self._send([data])
+
+    @property
+    def tls_info(self) -> TlsInfo | None:
+        """What the TLS handshake came to, or None without TLS."""
+        return None if self._tls is None else self._tls.info
+
+    # --- Io ---------------------------------------------------------------------------------------------------------
+
+    strand = staticmethod(asyncio.current_task)
+
+    async def pass_gate(self, gate: io.Gate) -> None:
+        await cast("Gate", gate).passed()
+
+    def open_window(self, size: int) -> None:
+        if size != 1:
+            self.window = Gate(size or 0xFFFF)
+
+    async def flush(self) -> None:
+        if self.association.has_output:
+            self._write()
+        if self._waiters:
+            self._wake()
+        if self._clogged or self._last_words is not None:
+            await self._drain()
+
+    async def until(self, ready: Callable[[], object], deadline: float | None) -> bool:
+        while not ready():
+            if self._ended and not self._told:
+                self._tell_end()
+            elif not await self._arrived(ready, deadline):
+                return False
+        return True
+
+    async def poll(self) -> None:
+        self._readers += 1
+        try:
+            if self._ended and not self._told:
+                self._tell_end()
+            self._read_on()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a task that gives way is called before what has arrived, and now after it
+        finally:
+            self._readers -= 1
+
+    def resume(self) -> None:
+        self._read_on()
+
+    async def call(self, handler: Callable[..., Any], argument: Any) -> Any:
+        try:
+            return await self._handlers.call(handler, argument)
+        finally:
+            if self.association.framer.mid_pdu:
+                self.association.was_busy(self.now())
+
+    def stream(self, handler: Callable[..., Any], argument: Any) -> AsyncGenerator[list[Any], None]:
+        return self._handlers.stream(handler, argument)
+
+    def spawn(self, strand: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(self._run_beside(strand), name=f"dicomnet {self.name} beside")
+        self._strands.add(task)
+        task.add_done_callback(self._strands.discard)
+
+    async def _run_beside(self, strand: Coroutine[Any, Any, None]) -> None:
+        try:
+            await strand
+        except Exception as error:
+            self.report("the association ended by an error of this side", error)
+            await self.conversation.abort()
+        finally:
+            self._wake()
+
+    async def join(self) -> None:
+        while self._strands:
+            await asyncio.wait(self._strands)
+
+    async def open(self, peer: Peer, **options: Any) -> Any:
+        return await self._opener(peer, **options)
+
+    def drop(self, results: Orphan) -> None:
+        """Close what its owner has dropped: with the next request, or soon if the loop still runs."""
+        with contextlib.suppress(RuntimeError):  # it has been closed
+            self.loop.call_soon_threadsafe(self._close_dropped, results)
+
+    def _close_dropped(self, results: Orphan) -> None:
+        async def close() -> None:
+            with contextlib.suppress(DicomNetworkError):  # why the association ended is told to the next who asks
+                await results.close()
+
+        self.spawn(close())
+
+    def report(self, text: str, error: BaseException | None = None) -> None:
+        log.warning("%s: %s", self.name, text, exc_info=error)
+
+    # --- the loop's protocol ----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=0)  # "clogged" is: the system does not take it
+        self._transport.pause_reading()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        buffer = self._buffer
+        data = buffer[:nbytes]
+        if nbytes == len(buffer) < _LARGEST_READ:
+            self._buffer = memoryview(bytearray(2 * nbytes))  # much is coming; ``data`` keeps the old one alive
+        tls = self._tls
+        if tls is None:
+            self._receive(data)
+        else:
+            tls.feed(data)
+            if tls.info is None:
+                self._wake()
+            else:
+                self._decrypt(tls)
+
+    def _receive(self, data: memoryview) -> None:
+        conversation = self.conversation
+        now = self._received_at = self.now()
+        if conversation.receive_data(data, now) and _QUICKACK is not None and self._socket is not None:
+            # A peer that leaves Nagle's algorithm on sends the rest only when it is acknowledged. Linux forgets this
+            # with every read.
+            with contextlib.suppress(OSError):  # closed meanwhile: the next read will tell
+                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        if conversation.congested and not conversation.over:
+            self._pause()
+        self._react()
+
+    def _react(self) -> None:
+        """After something has happened: say what is to be said, wake those who waited for it, mind the time."""
+        if self.association.has_output:
+            self._write()
+        self._wake()
+        if self.association.deadline is not None:
+            self._arm()
+        if self.conversation.over and self.association.requestor and not self._waiters:
+            self.finish_soon()  # nobody else may come to see to it
+
+    def _decrypt(self, tls: Tls) -> None:
+        try:
+            while (data := tls.decrypted()) is not None:
+                if not data:
+                    self._end()
+                    break
+                self._receive(data)
+            if self.association.has_output or tls.behind:
+                self._write()
+        except OSError as error:
+            self._end(error)
+
+    def eof_received(self) -> bool:
+        if self._tls is not None and self._tls.info is None:
+            self._tls.feed_eof()
+            self._wake()
+        else:
+            self._end()
+        return True  # what we still have to say goes out
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._socket = None
+        self._clogged = False
+        self._end(exc if isinstance(exc, OSError) else None)
+        self._wake()
+        self._gone.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._clogged = True
+
+    def resume_writing(self) -> None:
+        self._clogged = False
+        self._wake()
+
+    def _end(self, failure: OSError | None = None) -> None:
+        """The peer has closed the connection, or it broke.
+
+        A conversation that has still to perform a request, and whose peer may have closed only its own half, is not
+        told before somebody asks.
+        """
+        self._failure = self._failure or failure
+        self._ended = True
+        if not self._told and (self._readers or self.conversation.over or not self.conversation.performing):
+            self._tell_end()
+
+    def _tell_end(self) -> None:
+        self._told = True
+        self._last_words = None
+        self.conversation.receive_eof(self.now(), self._failure)
+        self._react()
+
+    # --- waiting ----------------------------------------------------------------------------------------------------
+
+    async def _arrived(self, ready: Callable[[], object], deadline: float | None) -> bool:
+        """Wait once, and read meanwhile; False if ``deadline`` has passed."""
+        self._readers += 1
+        try:
+            if not self._reading:
+                self._read_on()
+            return await self._wait(ready, deadline)
+        finally:
+            self._readers -= 1
+
+    async def _wait(self, ready: Callable[[], object], deadline: float | None) -> bool:
+        """Wait until ``_wake`` finds that ``ready()``; False if ``deadline`` came first."""
+        if deadline is not None and self.now() >= deadline:
+            return False
+        waiter = _Waiter(ready, deadline, self.loop.create_future())
+        self._waiters.append(waiter)
+        if deadline is not None or self.association.deadline is not None:
+            self._arm()
+        try:
+            await waiter.future
+        finally:
+            self._waiters.remove(waiter)
+        return True
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if waiter.ready() and not waiter.future.done():
+                waiter.future.set_result(None)
+
+    def _read_on(self) -> None:
+        conversation = self.conversation
+        if (
+            self._reading
+            or self._ended
+            or self._transport is None
+            or (conversation.congested and not conversation.over)
+        ):
+            return
+        self._reading = True
+        if self.association.framer.mid_pdu:
+            self.association.was_busy(self.now())
+        self._transport.resume_reading()
+
+    def _pause(self) -> None:
+        if self._reading and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _arm(self) -> None:
+        """See that the timer goes off when the first of all limits passes; earlier does no harm."""
+        first = self.association.deadline
+        if self._last_words is not None and (first is None or self._last_words < first):
+            first = self._last_words
+        for waiter in self._waiters:
+            if waiter.deadline is not None and (first is None or waiter.deadline < first):
+                first = waiter.deadline
+        if first is None:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= first:
+                return
+            self._timer.cancel()
+        self._timer = self.loop.call_at(first, self._go_off)
+
+    def _go_off(self) -> None:
+        assert self._timer is not None
+        now = max(self.now(), self._timer.when())
+        self._timer = None
+        association = self.association
+        if self._last_words is not None and now >= self._last_words:
+            self._end()
+            self._tell_end()
+        elif association.deadline is not None and now >= association.deadline:
+            if not self._reading and association.framer.mid_pdu:
+                association.was_busy(now)  # it is we who do not read
+            self.conversation.handle_timer(now)
+            self._react()
+        for waiter in self._waiters:
+            if waiter.deadline is not None and now >= waiter.deadline and not waiter.future.done():
+                waiter.future.set_result(None)
+        if len(self._buffer) > _SMALLEST_READ and now - self._received_at >= _SILENCE:
+            self._buffer = memoryview(bytearray(_SMALLEST_READ))
+        self._arm()
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        """All that the association has to send: to the system, and to the transport what that does not take."""
+        association = self.association
+        buffers: Sequence[Buffer] = association.data_to_send()
+        try:
+            if self._tls is not None:
+                self._tls.encrypt(buffers)
+                buffers = [data] if (data := self._tls.data_to_send()) else ()
+            if buffers:
+                self._send(buffers)
+            if association.state is State.AWAITING_CLOSE:
+                self._half_close()
+        except OSError as error:
+            self._break(error)
+
+    def _send(self, buffers: Sequence[Buffer]) -> None:
+        """Raises OSError."""
+        sock, transport = self._socket, self._transport
+        if sock is None or transport is None or self._last_words is not None:
+            return
+        if not self._clogged:
+            buffers = _sent(sock, buffers)
+        if buffers:
+            check_mapped(buffers)
+            for buffer in buffers:  # writelines may join them first
+                transport.write(buffer)
+
+    def _half_close(self) -> None:
+        """Nothing more will be written: the peer reads to the end and then sees it."""
+        if self._tls is not None:
+            self._tls.say_goodbye()
+            self._write_handshake(self._tls)
+        if self._clogged and self._transport is not None:
+            self._transport.write_eof()
+        elif self._socket is not None:
+            with contextlib.suppress(OSError):  # closed by the peer meanwhile
+                self._socket.shutdown(socket.SHUT_WR)
+
+    def _break(self, error: OSError) -> None:
+        """The connection broke. What the peer said before (an A-ABORT, most likely) tells more than the error."""
+        self._failure = self._failure or error
+        if not self._told:
+            self._last_words = self.now() + _LAST_WORDS
+            self._read_on()
+            self._arm()
+
+    async def _drain(self) -> None:
+        """The peer reads more slowly than we write: wait for it, within the limit for what is in hand."""
+        conversation = self.conversation
+        if self._last_words is not None:
+            await self.until(lambda: conversation.over, None)
+            return
+        seconds = self.association.timeouts.send
+        deadline = None if seconds is None else self.now() + seconds
+        while self._clogged and not conversation.over:
+            if await self._wait(lambda: not self._clogged or conversation.over, deadline):
+                continue
+            if not self._reading:  # it may have said why it does not read
+                await self.until(lambda: conversation.over, self.now() + _LAST_WORDS)
+            conversation.end(DeadlineExceeded("send", seconds))
+            self._cut()
+
+    # --- ending -----------------------------------------------------------------------------------------------------
+
+    def finish_soon(self) -> asyncio.Task[None]:
+        """After the last PDU: give the peer a moment to close first, then close. Done by a task; safe to call twice."""
+        if self._finishing is None:
+            self._finishing = self.loop.create_task(self._finish(), name=f"dicomnet {self.name} ends")
+        return self._finishing
+
+    async def finish(self) -> None:
+        """``finish_soon``, and wait for it."""
+        await asyncio.shield(self.finish_soon())
+
+    async def _finish(self) -> None:
+        try:
+            if self._transport is not None:
+                await self.until(lambda: self.association.state is not State.AWAITING_CLOSE, None)
+        finally:
+            self._close()
+        await self._gone
+
+    async def stop(self, *, at_once: bool) -> None:
+        """A-ABORT, unless something is half-written; then the connection just ends, as it does in a TLS handshake.
+
+        It is closed when the peer has done so, or ``at_once``, which is for those that are silent: if bytes are on
+        their way, the peer's system throws the A-ABORT away when it learns that they were not read.
+        """
+        self.stopping = True
+        if self._tls is not None and self._tls.info is None:
+            self._failure = OSError("this side is closing")
+            self._cut()
+            return
+        clogged = self._clogged
+        await self.conversation.abort()
+        if at_once or clogged:
+            self._cut()
+
+    def cut(self) -> None:
+        """Close the connection, and end what still runs on it."""
+        for task in self._strands:
+            task.cancel()
+        self._cut()
+        self._close()
+
+    def _cut(self) -> None:
+        """For the conversation the connection has ended."""
+        self._ended = True
+        if not self._told:
+            self._tell_end()
+
+    def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._transport is not None:
+            if self._tls is not None and not self._clogged and not self._ended:
+                with contextlib.suppress(OSError):
+                    self._tls.say_goodbye()
+                    self._write_handshake(self._tls)
+            self._transport.abort()
+
+
+def _sent(sock: socket.socket, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+    """Write what goes without waiting; returns what is left, in order. Raises OSError."""
+    try:
+        if len(buffers) == 1:
+            count = sock.send(buffers[0])
+        elif _HAS_SENDMSG:
+            count = sock.sendmsg(buffers if len(buffers) <= _MOST_BUFFERS else buffers[:_MOST_BUFFERS])
+        else:
+            count = 0
+    except (BlockingIOError, InterruptedError):
+        count = 0
+    return () if count == sum(map(len, buffers)) else after(buffers, count)

@@ -1,0 +1,134 @@
+"""``send``: many files to one peer, whatever they are; each file ends in exactly one outcome (PS3.4 Annex B, as SCU).
+
+Files are found and told on the caller's thread (``pool``), looked at and sent on those of the associations (``line``),
+as many as help (``pace``). What waits is in the ``stock``, grouped by the presentation contexts that it needs.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable, Generator, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from dicomnet.config import DEFAULT_CALLING_AE, MAX_PDU_LENGTH, Identity, Limits, Peer, Timeouts, check_ae_title
+from dicomnet.dataset import Path
+from dicomnet.files import find_files
+from dicomnet.sender.outcome import Options, Outcome, Stop, Transcode
+from dicomnet.sender.pool import Pool
+
+if TYPE_CHECKING:
+    from dicomnet.sender.processes import Crew
+
+__all__ = ["Outcome", "Sending", "Stop", "Transcode", "send"]
+
+
+class Sending(Generator[Outcome, None, None]):
+    """The outcomes, as they come. It sends while it is iterated, and stops when it is closed or forgotten.
+
+    ``associations``: the most that there were at once; ``window``: the most requests that were outstanding on one of
+    them, as far as the peer allowed.
+    """
+
+    def __init__(self, sender: Pool | Crew, outcomes: Generator[Outcome, None, None]) -> None:
+        self._sender = sender
+        self._outcomes = outcomes
+
+    def __next__(self) -> Outcome:
+        """The next outcome, when there is one."""
+        return next(self._outcomes)
+
+    def send(self, value: None) -> Outcome:
+        """As ``next``; a generator has this."""
+        return self._outcomes.send(value)
+
+    def throw(self, *error: Any) -> Outcome:
+        """Abort all associations, and raise ``error``; a generator has this."""
+        return self._outcomes.throw(*error)
+
+    def close(self) -> None:
+        """Release the associations, once what was sent has been answered."""
+        self._outcomes.close()
+
+    def __enter__(self) -> Sending:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def associations(self) -> int:
+        return self._sender.associations
+
+    @property
+    def window(self) -> int:
+        return self._sender.window
+
+
+def send(
+    paths: Path | Iterable[Path],
+    peer: Peer | str,
+    *,
+    calling_ae: str = DEFAULT_CALLING_AE,
+    tls: ssl.SSLContext | None = None,
+    identity: Identity | None = None,
+    transcode: Transcode = "lossless",
+    attempts: int = 3,
+    backoff: float = 0.5,
+    associations: int | None = None,
+    window: int = 16,
+    processes: int = 1,
+    max_pdu_length: int = MAX_PDU_LENGTH,
+    timeouts: Timeouts | None = None,
+    limits: Limits | None = None,
+    on_skipped: Callable[[Path], None] | None = None,
+    stop: Stop | None = None,
+) -> Sending:
+    """Store files and the DICOM files in folders; yields an ``Outcome`` for each, in the order in which they end.
+
+    ``paths``: files and folders, or one. Folders are walked; in them DICOM files are recognised by content and others
+    are skipped (``on_skipped(path)``); a path given itself that is no DICOM file has an outcome with an error.
+    ``transcode``: what may be done for a peer that does not accept a file's transfer syntax: ``"never"`` anything,
+    ``"lossless"``, ``"any"``; now both write uncompressed data sets in another uncompressed transfer syntax and do not
+    decompress. ``attempts``: for a file, 1 or more; refused (A7xx), aborted and unreachable are tried again, after
+    ``backoff`` seconds, doubled each time, give or take half. ``associations``: how many at once; None: one, and
+    further ones as long as they make it faster and the peer takes them. ``window``: how many requests may be
+    outstanding on each of them, if the peer grants an operations window (PS3.7 D.3.3.3). ``processes``: from how many
+    to send; 1 is this one alone, more are new ones, for many small files and more cores than two, and not with ``tls``.
+    ``stop``: once it is set, the associations are released after the files under way, and files that were not tried
+    have no outcome. The others: see ``dicomnet.associate``.
+
+    Files are sent from threads of their own; ``paths`` is iterated, and ``on_skipped`` called, on the caller's.
+
+    Raises ValueError for a peer, an AE title or a number that is not allowed; while it is iterated OSError if there can
+    be no other process. What concerns files is in their outcomes.
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    options = Options(
+        peer=Peer.parse(peer) if isinstance(peer, str) else peer,
+        calling_ae=check_ae_title(calling_ae),
+        tls=tls,
+        identity=identity,
+        transcode=transcode,
+        attempts=attempts,
+        backoff=backoff,
+        associations=associations,
+        window=window,
+        max_pdu_length=max_pdu_length,
+        timeouts=timeouts,
+        limits=limits,
+    )
+    if processes < 1:
+        raise ValueError(f"processes is {processes!r}; it must be 1 or more")
+    sender: Pool | Crew
+    if processes == 1:
+        sender = Pool(options, stop)
+    else:
+        from dicomnet.sender.processes import Crew
+
+        sender = Crew(options, stop, processes)
+    return Sending(sender, sender.run(find_files(paths), on_skipped))

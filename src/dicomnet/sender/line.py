@@ -1,0 +1,168 @@
+"""A line: a thread that sends files, over one association after the other."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from dicomnet.blocking import Association
+from dicomnet.dimse.pipeline import Store, store_many
+from dicomnet.errors import DicomNetworkError, InvalidDataset, NoAcceptedContext
+from dicomnet.sender.contexts import Routes
+from dicomnet.sender.outcome import Outcome
+from dicomnet.sender.stock import File, Group, Pair
+
+if TYPE_CHECKING:
+    from dicomnet.dimse.messages import Response
+    from dicomnet.sender.pool import Pool
+
+log = logging.getLogger("dicomnet")
+
+_MOST_BYTES: Final = 16 << 20  # outstanding: where the answer takes no time beside the data a window gains nothing
+
+
+class Line:
+    """The ``Source`` of its association's pipeline. What it shares with other lines is the pool's.
+
+    ``association``: None before it stands and when it has died. ``group``, ``pairs``: what the association is for.
+    ``retiring``: it ends as soon as what it has sent is answered. ``opening``: it waits for a connection.
+    """
+
+    def __init__(self, pool: Pool, number: int) -> None:
+        self._pool = pool
+        self.association: Association | None = None
+        self.group: Group | None = None
+        self.pairs: dict[Pair, None] = {}
+        self.retiring = False
+        self.opening = False
+        self._routes = Routes((), "never")
+        self._ahead: Store | None = None  # made ready
+        self._outstanding: dict[File, None] = {}
+        self._bytes = 0  # outstanding
+        self._alone = False  # what is outstanding is a suspect
+        self._used = False  # the association has brought an answer
+        self.thread = threading.Thread(target=self._run, name=f"dicomnet send {number}", daemon=True)
+
+    def _run(self) -> None:
+        pool = self._pool
+        try:
+            while pool.work_for(self):
+                if pool.hopeless is not None:
+                    pool.give_up_one()
+                elif self.association is not None and pool.suits(self):
+                    self._send(self.association)
+                else:
+                    self._open()
+        except BaseException as error:
+            pool.tell(error)
+        finally:
+            self._close()
+            pool.ended(self)
+
+    # --- the association --------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        """Another association; the one that is there does not have the contexts that are needed now."""
+        self._close()
+        self.opening = True
+        try:
+            association = self._pool.connect(self)
+        finally:
+            self.opening = False
+        if association is not None:
+            self._routes = Routes(association.accepted, self._pool.options.transcode)
+            self.association, self._used = association, False
+            self._pool.stands(association)
+
+    def _close(self) -> None:
+        association, self.association = self.association, None
+        if association is None:
+            return
+        self._pool.fell()
+        if self._pool.aborting:
+            association.abort()
+            return
+        try:
+            association.release()
+        except DicomNetworkError as error:  # all it sent has been answered
+            log.warning("%s: the association was not released: %s", self._pool.options.peer, error)
+            association.abort()
+
+    def _send(self, association: Association) -> None:
+        pool, connection = self._pool, association._connection
+        try:
+            association._run(store_many(connection.conversation, self, pool.options.window))
+        except DicomNetworkError as error:
+            self.association = None
+            pool.fell()
+            self._died(error)
+        finally:
+            if self._ahead is not None:
+                pool.put_back(self._ahead.token)
+                self._ahead = None
+
+    def _died(self, error: DicomNetworkError) -> None:
+        """What was answered is not sent again; what was not is, one at a time: one of them may be to blame."""
+        files, self._outstanding = list(self._outstanding), {}
+        self._bytes = 0
+        for file in files:
+            file.suspect = True
+            if file.attempts >= self._pool.options.attempts:
+                self._pool.tell(failed(file, error))
+            else:
+                self._pool.retry(file)
+        self._pool.lost(self, error, files, used=self._used)
+
+    # --- the source of the pipeline ---------------------------------------------------------------------------------
+
+    def take(self, outstanding: int, /) -> Store | None:
+        """The next one, unless it has to wait until those that are outstanding are answered."""
+        if not self._pool.may_send(self) or (outstanding and self._alone):
+            return None
+        self.prepare(outstanding)
+        store = self._ahead
+        if store is None:
+            return None
+        file: File = store.token
+        if outstanding and (file.suspect or self._bytes + file.size > _MOST_BYTES):
+            return None
+        self._ahead = file.dataset = None
+        file.attempts += 1
+        self._alone = file.suspect
+        self._bytes += file.size
+        self._outstanding[file] = None
+        return store
+
+    def prepare(self, _outstanding: int, /) -> None:
+        """Have the next file ready."""
+        while self._ahead is None and (file := self._pool.take(self)) is not None:
+            assert file.dataset is not None
+            try:
+                self._ahead = self._routes.store(file, file.dataset)
+            except (NoAcceptedContext, InvalidDataset, OSError) as error:
+                file.attempts += 1
+                self._pool.tell(failed(file, error))
+
+    def done(self, file: Any, answer: Response | Exception, /) -> None:
+        """One has been answered, or could not be sent."""
+        del self._outstanding[file]
+        self._bytes -= file.size
+        self._used = True
+        pool = self._pool
+        if isinstance(answer, Exception):
+            pool.done(file, failed(file, answer))
+            return
+        refused = answer.status & 0xFF00 == 0xA700  # out of resources (PS3.4 Table B.2-1)
+        if refused:
+            pool.back_off(f"status {answer.status}", file.attempts)
+        if refused and file.attempts < pool.options.attempts:
+            pool.retry(file)
+        else:
+            comment = answer.error_comment or ""
+            pool.done(file, Outcome(file.found.path, answer.status, None, file.attempts, file.size, comment, True))
+
+
+def failed(file: File, error: Exception) -> Outcome:
+    """Its outcome: an association stood, and this happened."""
+    return Outcome(file.found.path, None, error, file.attempts, file.size, associated=True)

@@ -1,0 +1,81 @@
+"""What a sender is told and tells: values."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from dicomnet.config import Identity, Limits, Peer, Timeouts
+from dicomnet.dataset import Path
+from dicomnet.sender.pace import MOST
+
+if TYPE_CHECKING:
+    from dicomnet.dimse.status import Status
+
+Transcode = Literal["never", "lossless", "any"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it ended for one file: a ``status`` that the peer answered, or an ``error``; the other one is None.
+
+    ``path``: as it was given, or as it was found in a folder that was given. ``attempts``: how often it was sent or
+    tried to be; ``size``: of its data set, in bytes. ``comment``: the Error Comment (0000,0902) that came with the
+    status, or empty. ``associated``: an association stood at the last attempt.
+    """
+
+    path: Path
+    status: Status | None = None
+    error: Exception | None = None
+    attempts: int = 0
+    size: int = 0
+    comment: str = ""
+    associated: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """True if the peer has it: success, or a warning."""
+        return self.status is not None and not self.status.is_failure
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file in a folder that is no instance."""
+
+    path: Path
+
+
+class Stop(Protocol):
+    """Tells a sender to end early; a ``threading.Event`` is one."""
+
+    def is_set(self) -> bool: ...
+
+    def wait(self, timeout: float | None = None, /) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to send. ``associations``: None is as many as help, but no more than ``most``."""
+
+    peer: Peer
+    calling_ae: str
+    tls: ssl.SSLContext | None
+    identity: Identity | None
+    transcode: Transcode
+    attempts: int
+    backoff: float
+    associations: int | None
+    window: int
+    max_pdu_length: int
+    timeouts: Timeouts | None
+    limits: Limits | None
+    most: int = MOST
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"attempts is {self.attempts!r}; a file is tried once or more")
+        if self.associations is not None and self.associations < 1:
+            raise ValueError(f"associations is {self.associations!r}; it must be 1 or more, or None")
+        if not 1 <= self.window <= 0xFFFF:
+            raise ValueError(f"window is {self.window!r}; it must be in 1..65535")

@@ -1,0 +1,90 @@
+"""How many associations to use: as many as make it faster (a pure decision; ``pool`` does what it says).
+
+One idea: try one more, and compare. What is compared is work done in a second, in bytes, with an allowance for each
+file. One more that brings nothing is given back; then, and when the peer refuses, it is left alone for a while.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+MOST: Final = 8  # associations, if nobody says how many: many a peer has room for ten, and we are not its only one
+ALLOWANCE: Final = 32 * 1024  # bytes of work that a file is, whatever its size
+
+_INTERVAL: Final = 0.05  # seconds to measure, if there are files enough
+_LONG: Final = 0.3  # seconds, if there are few, or the gain is not clear
+_FILES: Final = 32  # in a short interval
+_FEW_FILES: Final = 4  # for each association, in a long one
+_CLEAR: Final = 1.1  # times the rate before: worth it
+_SOME: Final = 1.03  # times the rate before: not worth giving it back
+_FIRST_PAUSE: Final = 1.0  # seconds until the next try after one in vain; doubled each time
+_LAST_PAUSE: Final = 60.0
+
+
+class Progress(NamedTuple):
+    """What all associations have done at a point in time."""
+
+    now: float
+    files: int
+    work: int
+
+
+class Pace:
+    """``target``: associations to use. ``fixed``: as the user wants; None: up to ``most``, as many as help."""
+
+    def __init__(self, fixed: int | None, most: int = MOST) -> None:
+        self.target = fixed or 1
+        self._fixed = fixed
+        self._most = most
+        self._since: Progress | None = None  # when the number became what it is
+        self._before: float | None = None  # the rate without the one that is being tried
+        self._hold = 0.0  # no more are tried before that time
+        self._pause = _FIRST_PAUSE
+
+    def judge(self, progress: Progress, standing: int, waiting: int) -> None:
+        """Set ``target`` anew. ``standing``: associations there are; ``waiting``: files that nobody has taken."""
+        if self._fixed is not None:
+            if progress.now >= self._hold:
+                self.target = self._fixed
+            return
+        if standing != self.target or self._since is None:
+            self._since = progress
+            return
+        seconds, files = progress.now - self._since.now, progress.files - self._since.files
+        enough = files >= _FILES if seconds < _LONG else files >= _FEW_FILES * self.target
+        if seconds < _INTERVAL or not enough:
+            return
+        rate = (progress.work - self._since.work) / seconds
+        if self._before is not None and not self._tried(progress.now, seconds, rate / self._before):
+            return
+        if progress.now >= self._hold and self.target < self._most and waiting > 2 * self.target:
+            self._before = rate
+            self.target += 1
+        self._since = None
+
+    def _tried(self, now: float, seconds: float, gain: float) -> bool:
+        """What became of the last one that was added. True: it stays, and another may be tried."""
+        if gain >= _CLEAR:
+            self._pause = _FIRST_PAUSE
+        elif seconds < _LONG:
+            return False
+        elif gain >= _SOME:
+            self._wait(now)
+        else:
+            self._less(now, self.target - 1)
+            return False
+        self._before = None
+        return True
+
+    def refused(self, now: float, standing: int) -> None:
+        """The peer does not take another one beside those that stand, or one of them has died."""
+        self._less(now, standing)
+
+    def _less(self, now: float, target: int) -> None:
+        self.target = max(target, 1)
+        self._before = self._since = None
+        self._wait(now)
+
+    def _wait(self, now: float) -> None:
+        self._hold = now + self._pause
+        self._pause = min(2 * self._pause, _LAST_PAUSE)

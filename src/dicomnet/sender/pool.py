@@ -1,0 +1,420 @@
+"""What the lines of a sender share, and the caller's side of it: paths in, outcomes out.
+
+One idea: the caller's thread finds the files, tells the outcomes and decides how many lines there are; the lines look
+at the files and send them. Between finding a file and telling its outcome a bounded number of files is under way, so
+that nothing grows, however long the caller takes.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Final
+
+from dicomnet.blocking import Association, associate
+from dicomnet.dataset import Path
+from dicomnet.errors import (
+    AssociationAborted,
+    AssociationRejected,
+    DeadlineExceeded,
+    DicomNetworkError,
+    RemoteProtocolError,
+    TransportError,
+)
+from dicomnet.files import Found
+from dicomnet.sender.contexts import proposed
+from dicomnet.sender.line import Line
+from dicomnet.sender.outcome import Options, Outcome, Skipped, Stop
+from dicomnet.sender.pace import ALLOWANCE, Pace, Progress
+from dicomnet.sender.stock import File, Stock, look, look_again
+
+log = logging.getLogger("dicomnet")
+
+_UNDER_WAY: Final = 2048  # files found and not yet told: 1 MB of memory
+_FOUND: Final = 256  # that are found at once, and files that are looked at before an association is requested
+_MOMENT: Final = 0.02  # seconds that this may take at most
+_POLL: Final = 0.1  # seconds between two looks at what can only be asked: whether the user stops
+_NAP: Final = 0.002  # seconds in which outcomes gather: to wake up for each of them costs more than to send it
+_FEW: Final = 16  # files that wait: with fewer the end is near, and nobody naps
+_GRACE: Final = 0.2  # seconds for a line that connects; it cannot be interrupted, and ends by its own time limit
+_LONGEST_WAIT: Final = 30.0  # seconds between two attempts
+_NOT_NOW: Final = (AssociationAborted, AssociationRejected, DeadlineExceeded, RemoteProtocolError, TransportError)
+
+Event = Outcome | Skipped | BaseException
+
+
+class Pool:
+    """``hopeless``: why no further association is tried. ``aborting``: there is no time for a release.
+
+    ``associations``: the most that stood at once; ``window``: the most that were outstanding on one.
+    """
+
+    def __init__(self, options: Options, stop: Stop | None) -> None:
+        self.options = options
+        self.hopeless: DicomNetworkError | None = None
+        self.aborting = False
+        self.associations = 0
+        self.window = 0
+        self._stop = stop
+        self._changed = threading.Condition()  # its lock guards what follows
+        self._stock = Stock()
+        self._lines: list[Line] = []
+        self._standing = 0
+        self._numbers = 0
+        self._unreached = 0  # associations that did not come about or brought nothing, since the last that did
+        self._due = 0.0  # not before then anything is tried again
+        self._exhausted = False  # all paths have been found
+        self._ending = False  # nothing more is sent
+        self._pace = Pace(options.associations, options.most)
+        self._files = self._work = 0  # done
+        self._events: deque[Event] = deque()
+        self._news = threading.Event()
+
+    # --- the caller's thread ----------------------------------------------------------------------------------------
+
+    def run(
+        self, found: Iterable[Found | None], on_skipped: Callable[[Path], None] | None
+    ) -> Generator[Outcome, None, None]:
+        """Send what is found; see ``dicomnet.send``. None among it: there is nothing now, ``wake`` will tell."""
+        try:
+            yield from self._outcomes(iter(found), on_skipped)
+        except GeneratorExit:  # the caller wants no more
+            self._end()
+            raise
+        except BaseException:
+            self.abort()
+            raise
+        self._end()
+
+    def _outcomes(
+        self, found: Iterator[Found | None], on_skipped: Callable[[Path], None] | None
+    ) -> Generator[Outcome, None, None]:
+        under_way = 0
+        while True:
+            under_way += self._find(found, _UNDER_WAY - under_way)
+            if not self._direct():
+                return
+            for event in self._collect():
+                under_way -= 1
+                if isinstance(event, Outcome):
+                    yield event
+                elif isinstance(event, BaseException):
+                    raise event
+                elif on_skipped is not None:
+                    on_skipped(event.path)
+
+    def _find(self, found: Iterator[Found | None], room: int) -> int:
+        """Let the lines have more files; how many."""
+        if self._exhausted or self._stock.unseen > _FOUND or room < _FOUND:
+            return 0
+        files: list[Found] = []
+        deadline = time.monotonic() + _MOMENT
+        while len(files) < min(room, 2 * _FOUND) and time.monotonic() < deadline:
+            try:
+                file = next(found)
+            except StopIteration:
+                self._exhausted = True
+                break
+            if file is None:
+                break
+            files.append(file)
+        with self._changed:
+            self._stock.add(files)
+            self._changed.notify_all()
+        return len(files)
+
+    def _direct(self) -> bool:
+        """Have as many lines as there should be. False: it is all over."""
+        with self._changed:
+            self._ending = self._ending or self._stopped
+            if self._ending:
+                self._changed.notify_all()
+            waiting = 0 if self._ending else len(self._stock)
+            if not (self._lines or waiting or self._events):
+                return not (self._exhausted or self._ending)
+            self._pace.judge(Progress(time.monotonic(), self._files, self._work), self._standing, waiting)
+            target = self._pace.target if self._standing else 1
+            for _ in range(min(target - len(self._lines), waiting)):
+                self._start_line()
+            for line in self._lines[self._pace.target :]:
+                line.retiring = True
+        return True
+
+    @property
+    def _stopped(self) -> bool:
+        return self._stop is not None and self._stop.is_set()
+
+    def _start_line(self) -> None:
+        self._numbers += 1
+        line = Line(self, self._numbers)
+        try:
+            line.thread.start()
+        except RuntimeError:  # no more threads
+            if not self._lines:
+                raise
+            self._pace.refused(time.monotonic(), self._standing)
+        else:
+            self._lines.append(line)
+
+    def _collect(self) -> Iterator[Event]:
+        if not self._events:
+            self._news.wait(_POLL)
+        if len(self._stock) > _FEW:
+            time.sleep(_NAP)
+        self._news.clear()
+        while self._events:
+            yield self._events.popleft()
+
+    def _end(self) -> None:
+        """Release all associations when what was sent has been answered."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify_all()
+        try:
+            self._join()
+        except BaseException:
+            self.abort()
+            raise
+
+    def _join(self) -> None:
+        while self._lines:
+            line = self._lines[0]
+            line.thread.join(_GRACE)
+            if line.opening and line.thread.is_alive():
+                with self._changed:
+                    if line in self._lines:
+                        self._lines.remove(line)
+
+    # --- any thread -------------------------------------------------------------------------------------------------
+
+    def abort(self) -> None:
+        """Abort all associations. From any thread but those of the lines."""
+        with self._changed:
+            self._ending = self.aborting = True
+            self._changed.notify_all()
+            lines = list(self._lines)
+        for line in lines:
+            if (association := line.association) is not None:
+                association._connection.stop(at_once=False)
+        self._join()
+
+    def wake(self) -> None:
+        """There may be more to find, or the user may have stopped."""
+        self._news.set()
+
+    # --- the lines' threads -----------------------------------------------------------------------------------------
+
+    def tell(self, event: Event) -> None:
+        """To the caller."""
+        self._events.append(event)
+        if not self._news.is_set():
+            self._news.set()
+
+    def work_for(self, line: Line) -> bool:
+        """Wait until there is something to do. False: there will be nothing."""
+        with self._changed:
+            while not (self._ending or line.retiring or self._stopped):
+                wait = None
+                if len(self._stock):
+                    wait = self._due - time.monotonic()
+                    if wait <= 0:
+                        return True
+                elif self._exhausted:
+                    return False
+                self._changed.wait(wait)
+            return False
+
+    def may_send(self, line: Line) -> bool:
+        """Whether another file may go at this moment."""
+        return not (self._ending or line.retiring or self._stopped or (self._due and self._due > time.monotonic()))
+
+    def suits(self, line: Line) -> bool:
+        """Whether the association of ``line`` is the right one for what is to be sent."""
+        with self._changed:
+            stock, group = self._stock, line.group
+            if group is None or not group.files:
+                return bool(stock.unseen) or stock.next_group() is None
+            return group.files[0].pair in line.pairs
+
+    def take(self, line: Line) -> File | None:
+        """The next file for its association; None if there is none for now."""
+        while self.may_send(line):
+            with self._changed:
+                stock = self._stock
+                file, found = stock.next_of(line.group, line.pairs), None
+                if file is None:
+                    if line.group is not None and line.group.files:  # a pair that is not proposed
+                        return None
+                    found = stock.next_found()
+                    if found is None and stock.next_group() is None:
+                        file = stock.next_again()
+            if found is not None:
+                seen = look(found)
+            elif file is None:
+                return None
+            else:
+                seen = file if file.dataset is not None else look_again(file)
+            if not isinstance(seen, File):
+                self.tell(seen)
+            elif seen.pair in line.pairs:
+                return seen
+            else:
+                with self._changed:
+                    self._stock.put(seen)
+        return None
+
+    def put_back(self, file: File) -> None:
+        """It was taken and not sent."""
+        with self._changed:
+            self._stock.put_back(file)
+
+    def retry(self, file: File) -> None:
+        """It is to be sent again, after the others."""
+        with self._changed:
+            self._stock.retry(file)
+            self._changed.notify_all()
+
+    def done(self, file: File, outcome: Outcome) -> None:
+        """It has been answered for good."""
+        with self._changed:
+            self._unreached = 0
+            self._files += 1
+            self._work += file.size + ALLOWANCE
+        self.tell(outcome)
+
+    def back_off(self, why: str, times: int) -> None:
+        """Nothing is tried for a while: the longer, the more often (``times``) it was in vain."""
+        seconds = self.options.backoff * 2.0 ** min(times - 1, 16) * random.uniform(0.5, 1.5)
+        seconds = min(seconds, _LONGEST_WAIT)
+        with self._changed:
+            now = time.monotonic()
+            if self._ending or self._due > now:  # one of many that were refused together
+                return
+            self._due = now + seconds
+        log.warning("%s: %s; going on in %.1f s", self.options.peer, why, seconds)
+
+    def give_up_one(self) -> None:
+        """A file for which there is no association."""
+        with self._changed:
+            group = self._stock.next_group()
+            file = self._stock.next_of(group, None) or self._stock.next_again()
+            found = self._stock.next_found() if file is None else None
+        seen = look(found, 0) if found is not None else file
+        if isinstance(seen, File):
+            attempts = seen.attempts + self._unreached
+            seen = Outcome(seen.found.path, error=self.hopeless, attempts=attempts, size=seen.size)
+        if seen is not None:
+            self.tell(seen)
+
+    # --- associations -----------------------------------------------------------------------------------------------
+
+    def connect(self, line: Line) -> Association | None:
+        """Request an association for what is to be sent next; None if it does not come about, or is not needed."""
+        with self._changed:
+            another = line.group is None and self._stock.likely_group() is not None
+        if not another:
+            self._look_ahead()
+        with self._changed:
+            group = line.group if line.group is not None and line.group.files else self._stock.likely_group()
+            if group is None:
+                return None
+            line.group, line.pairs = group, dict(group.pairs)
+        options = self.options
+        try:
+            return associate(
+                options.peer,
+                calling_ae=options.calling_ae,
+                contexts=proposed(line.pairs, lossless=options.transcode != "never"),
+                tls=options.tls,
+                identity=options.identity,
+                async_ops=(options.window, 1),
+                max_pdu_length=options.max_pdu_length,
+                timeouts=options.timeouts,
+                limits=options.limits,
+            )
+        except _NOT_NOW as error:
+            self._not_reached(line, error)
+            return None
+
+    def _look_ahead(self) -> None:
+        """Look at the next files, for the contexts that they need."""
+        deadline = time.monotonic() + _MOMENT
+        for _ in range(_FOUND):
+            with self._changed:
+                found, most = self._stock.next_found(), self._stock.room
+            if found is None:
+                break
+            seen = look(found, most)
+            if isinstance(seen, File):
+                with self._changed:
+                    self._stock.put(seen)
+            else:
+                self.tell(seen)
+            if time.monotonic() >= deadline:
+                break
+
+    def _not_reached(self, line: Line, error: DicomNetworkError) -> None:
+        with self._changed:
+            if self._standing:  # the others go on
+                self._pace.refused(time.monotonic(), self._standing)
+                line.retiring = True
+                log.info("%s: no further association: %s", self.options.peer, error)
+                return
+            self._unreached += 1
+            if self._unreached >= self.options.attempts or _is_final(error):
+                self.hopeless = error
+        if self.hopeless is None:
+            self.back_off(str(error), self._unreached)
+
+    def stands(self, association: Association) -> None:
+        """One more."""
+        window = association.async_ops[0]
+        with self._changed:
+            self.hopeless = None
+            self._standing += 1
+            self.associations = max(self.associations, self._standing)
+            self.window = max(self.window, min(window or self.options.window, self.options.window))
+
+    def fell(self) -> None:
+        """One less."""
+        with self._changed:
+            self._standing -= 1
+
+    def lost(self, line: Line, error: DicomNetworkError, files: list[File], *, used: bool) -> None:
+        """The association of ``line`` died, with ``files`` unanswered; ``used``: some had been answered before."""
+        with self._changed:
+            if self._ending:
+                return
+            standing = self._standing
+            if standing:
+                self._pace.refused(time.monotonic(), standing)
+                line.retiring = True
+        if standing:
+            log.warning("%s: %s; going on with %d associations", self.options.peer, error, standing)
+        elif files:
+            self.back_off(str(error), max(file.attempts for file in files))
+        elif used:  # it was idle
+            log.info("%s: %s; requesting another association", self.options.peer, error)
+        else:
+            self._not_reached(line, error)
+
+    def ended(self, line: Line) -> None:
+        """Its thread does nothing more."""
+        with self._changed:
+            if line in self._lines:
+                self._lines.remove(line)
+        self.wake()
+
+
+def _is_final(error: DicomNetworkError) -> bool:
+    """Whether the same request would fail again."""
+    if isinstance(error, AssociationRejected):
+        return not error.transient
+    cause = error.__cause__
+    return isinstance(cause, ssl.SSLError) or (isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME)
