@@ -155,8 +155,8 @@ def associations(settings: Settings) -> Scenario:
 def find(settings: Settings) -> Scenario:
     """C-FIND with many matches."""
     ours, theirs = "dicomnet → findscu", "pynetdicom → findscu"
-    few = settings.corpus("query", quick=5_000, full=5_000).files[0]
-    many = settings.corpus("query", quick=5_000, full=100_000).files[0]
+    few = settings.corpus("query", quick=1_000, full=5_000).files[0]
+    many = settings.corpus("query", quick=1_000, full=100_000).files[0]
     own = Contender(
         name="dicomnet → dicomnet SCU",
         scp=peers.dicomnet_finds("answer", str(few)),
@@ -166,7 +166,7 @@ def find(settings: Settings) -> Scenario:
     )
     lots = f"dicomnet → findscu, {sum(1 for _ in read(many)):,}"
     return Scenario(
-        title="C-FIND: 5,000 matches of 12 attributes, answered with pydicom Datasets",
+        title=f"C-FIND: {1_000 if settings.quick else 5_000:,} matches of 12 attributes, answered with pydicom Datasets",
         unit="matches/s",
         contenders=(
             _finds(ours, peers.dicomnet_finds("answer", str(few)), few),

@@ -144,7 +144,7 @@ def _converse(job: Job, *, profiled: bool) -> tuple[tuple[float, float], Shares,
             with dicomnet.associate(peer, calling_ae="PROFILE", contexts=contexts) as assoc:
                 assoc.c_echo().raise_for_status()
                 before, cpu = scp.cpu, time.process_time()
-                with profiled(on=profiled) as profiles:
+                with profiling(on=profiled) as profiles:
                     job.run(assoc)
                 taken = time.process_time() - cpu, scp.cpu - before
             result = scp.stop().result
@@ -162,7 +162,7 @@ def _serve(folder: Path, *, profiled: bool) -> None:
         request.dataset.save(f"{folder}/{request.sop_instance_uid}.dcm")
         return dicomnet.Status.SUCCESS
 
-    with profiled(on=profiled, threads=True) as profiles, dicomnet.serve(ae, "127.0.0.1", 0) as server:
+    with profiling(on=profiled, threads=True) as profiles, dicomnet.serve(ae, "127.0.0.1", 0) as server:
         announce(server.port)
         wait_for_end()
     shares = shares_of(profiles)
@@ -173,7 +173,7 @@ def _serve(folder: Path, *, profiled: bool) -> None:
 
 
 @contextmanager
-def profiled(*, on: bool, threads: bool = False) -> Iterator[list[cProfile.Profile]]:
+def profiling(*, on: bool, threads: bool = False) -> Iterator[list[cProfile.Profile]]:
     """Profile this thread, or all that begin; each by its own CPU time, so that waiting costs nothing."""
     profiles: list[cProfile.Profile] = []
 

@@ -172,8 +172,11 @@ def _arrival(contender: Contender, folder: Path, began: float) -> float:
         return arrived[-1].st_mtime - began
     if contender.start:
         arrived = arrived[1:]
-    if len(arrived) < 2 or not _is_of_size(arrived[0].st_size, contender.files[-len(arrived)]):
-        return 0.0  # alone, or not in the order that was meant
+    if len(arrived) < 2:
+        return 0.0
+    first = [file for file in arrived if file.st_mtime == arrived[0].st_mtime]  # the clock of files is a coarse one
+    if not any(_is_of_size(file.st_size, contender.files[-len(arrived)]) for file in first):
+        return 0.0  # not in the order that was meant
     return arrived[-1].st_mtime - arrived[0].st_mtime
 
 

@@ -231,13 +231,13 @@ def flood(settings: Settings) -> Scenario:
 
 def by_size(settings: Settings) -> Scenario:
     """Throughput by the size of the objects, for the plot."""
-    sizes = {1_000: 1000, 10_000: 1000, 100_000: 400, 1_000_000: 60, 10_000_000: 8, 100_000_000: 2}
+    sizes = {1_000: 1000, 10_000: 1000, 100_000: 600, 1_000_000: 200, 10_000_000: 20, 100_000_000: 3}
     if settings.quick:
         sizes = {size: max(count // 10, 1) for size, count in sizes.items() if size <= 10_000_000}
     pairs: dict[str, tuple[Callable[..., Program], Program, float]] = {
         "dicomnet": (_ONE_BY_ONE, peers.dicomnet_receive(), 1.0),
         "DCMTK": (_TUNED_STORESCU, _fastest(), 1.0),
-        "pynetdicom": (peers.pynetdicom_send, _receiver_in_python(), 0.1),
+        "pynetdicom": (peers.pynetdicom_send, _receiver_in_python(), 0.15),
     }
     contenders, lines = [], []
     for name, (scu, scp, share) in pairs.items():

@@ -18,7 +18,7 @@ from benchmarks.corpora import cache_in, corpus, digest_of, digest_of_all
 from benchmarks.measure import Contender, Figures, Plan, Result, alternate
 from benchmarks.model import Goal, Line, Plot, Scenario, Settings
 from benchmarks.processes import Failed, Missing, Process, Program
-from benchmarks.profile import profiled, put_between, shares_of
+from benchmarks.profile import profiling, put_between, shares_of
 from benchmarks.scenarios import QUICK, SCENARIOS
 
 import dicomnet
@@ -231,7 +231,7 @@ class TestPublishing:
 class TestProfile:
     def test_calls_of_the_system_are_counted_by_name_and_have_a_layer_of_their_own(self, tmp_path: Path) -> None:
         one, other = socket.socketpair()
-        with one, other, profiled(on=True) as profiles:
+        with one, other, profiling(on=True) as profiles:
             one.send(b"ping")
             other.recv(4)
             (tmp_path / "file").write_bytes(b"pong")
@@ -240,7 +240,7 @@ class TestProfile:
         assert {"system calls on sockets", "system calls on files"} <= shares.layers.keys()
 
     def test_what_is_not_profiled_has_no_shares(self) -> None:
-        with profiled(on=False) as profiles:
+        with profiling(on=False) as profiles:
             pass
         assert shares_of(profiles).layers == {}
 

@@ -16,10 +16,11 @@ import os
 import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from dicomnet import part10
+from dicomnet import flat, part10
 from dicomnet.config import Limits
 from dicomnet.dimse.messages import Request, Response
 from dicomnet.errors import InvalidDataset, NoAcceptedContext
@@ -36,6 +37,7 @@ from dicomnet.spool import (
     write_whole,
 )
 from dicomnet.ul.negotiation import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, AcceptedContext
+from dicomnet.views import Headed, MappedView, inflate
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -51,8 +53,12 @@ UNCOMPRESSED: Final = (
     part10.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
 )
 
+_DEFAULT_LIMITS: Final = Limits()
 _CHUNK: Final = 1 << 20  # bytes, of chunks() and of copies
 _LEVEL: Final = 16  # bytes that one level of nesting takes at least: the headers of a sequence and of its item
+_SOP_CLASS_UID: Final = 0x00080016
+_SOP_INSTANCE_UID: Final = 0x00080018
+_PIXELS: Final = 0x7FE00000  # tag from which on a reading without pixel data may know nothing
 _PIXEL_DATA: Final = 0x7FE00010
 
 
@@ -67,6 +73,7 @@ class EncodedDataset:
     __slots__ = (
         "__weakref__",
         "_ae_titles",
+        "_attributes",
         "_beginning",
         "_data",
         "_decoded",
@@ -102,6 +109,7 @@ class EncodedDataset:
         self._ae_titles = ae_titles  # of the sender and the receiver
         self._limits = limits
         self._decoded: Dataset | None = None
+        self._attributes: Dataset | None = None  # the same without pixel data
 
     @classmethod
     def _in_file(
@@ -127,7 +135,7 @@ class EncodedDataset:
         Raises InvalidDataset if pydicom cannot encode it so, or if its pixel data is compressed in another way.
         """
         syntax = transfer_syntax or _transfer_syntax_of(dataset)
-        return cls(_encode(dataset, syntax), syntax, _uid(dataset, "SOPClassUID"), _uid(dataset, "SOPInstanceUID"))
+        return cls(_encode(dataset, syntax), syntax, _uid(dataset, _SOP_CLASS_UID), _uid(dataset, _SOP_INSTANCE_UID))
 
     def __repr__(self) -> str:
         where = "in memory" if self._data is not None else "in a file"
@@ -140,6 +148,19 @@ class EncodedDataset:
     def in_memory(self) -> int:
         """How many of its bytes are kept in memory; 0 for what lies in a file."""
         return 0 if self._data is None else self.size
+
+    def __getattr__(self, name: str) -> Any:
+        """The value of an element, by its keyword: as ``decode()`` has it, whose errors it raises.
+
+        Of a data set in a file no pixel data is read for that. Raises AttributeError if there is no such element.
+        """
+        if not name[:1].isupper() or (tag := _tag_of(name)) is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if self._data is None and self._decoded is None and tag < _PIXELS:
+            if self._attributes is None:
+                self._attributes = self._decode({"stop_before_pixels": True})
+            return getattr(self._attributes, name)
+        return getattr(self.decode(), name)
 
     def __bytes__(self) -> bytes:
         return b"".join(self.chunks())
@@ -218,6 +239,9 @@ class EncodedDataset:
         return self._decoded
 
     def _decode(self, options: dict[str, Any]) -> Dataset:
+        data = self._data
+        if type(data) is bytes and not options and (plain := self._decode_plain(data)) is not None:
+            return plain
         from pydicom import dcmread
         from pydicom.uid import UID
 
@@ -225,9 +249,14 @@ class EncodedDataset:
         deflated = self.transfer_syntax in DEFLATED
         syntax = EXPLICIT_VR_LITTLE_ENDIAN if deflated else self.transfer_syntax
         header = part10.header(syntax, self.sop_class_uid, self.sop_instance_uid, self._ae_titles)
-        limits = self._limits or Limits()
-        body = inflate(self.chunks(), self.size, limits) if deflated else self.chunks()
-        file = BytesIO(b"".join(itertools.chain((header,), body)))
+        limits = self._limits or _DEFAULT_LIMITS
+        file: Any
+        if deflated:
+            file = BytesIO(b"".join(itertools.chain((header,), inflate(self.chunks(), self.size, limits))))
+        elif data is None:
+            file = Headed(header, self._open(), self._offset, self.size)
+        else:
+            file = BytesIO(b"".join((header, data)))
         try:
             dataset = dcmread(file, **options)
             _check_nesting(dataset, limits.sequence_nesting)
@@ -237,6 +266,19 @@ class EncodedDataset:
             raise InvalidDataset(f"pydicom cannot read this data set: {error}") from error
         if deflated:
             dataset.file_meta.TransferSyntaxUID = UID(self.transfer_syntax)
+        return dataset
+
+    def _decode_plain(self, data: bytes) -> Dataset | None:
+        header = part10.header(self.transfer_syntax, self.sop_class_uid, self.sop_instance_uid, self._ae_titles)
+        levels = (self._limits or _DEFAULT_LIMITS).sequence_nesting
+        try:
+            dataset = flat.decode(data, self.transfer_syntax, header)
+            if dataset is not None and len(data) >= _LEVEL * levels:
+                _check_nesting(dataset, levels)
+        except InvalidDataset:
+            raise
+        except Exception as error:  # as in _decode
+            raise InvalidDataset(f"pydicom cannot read this data set: {error}") from error
         return dataset
 
     def transcoded(self, transfer_syntax: str) -> EncodedDataset:
@@ -285,35 +327,6 @@ class EncodedDataset:
         if self._temporary is not None:
             self._temporary()
             self._temporary = None
-
-
-class MappedView:
-    """Bytes to send, to be used in a ``with``.
-
-    ``passed(end)``: those before ``end`` have gone; a mapped file's pages need not stay resident.
-    """
-
-    __slots__ = ("_mapped", "_offset", "_released", "data")
-    _STEP: Final = 8 << 20  # pages are given back in steps that make the call worth it
-
-    def __init__(self, data: memoryview, mapped: mmap.mmap | None = None, offset: int = 0) -> None:
-        self.data = data
-        self._mapped = mapped if hasattr(mmap, "MADV_DONTNEED") else None
-        self._offset = offset
-        self._released = 0
-
-    def __enter__(self) -> MappedView:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """There is nothing to give back."""
-
-    def passed(self, end: int) -> None:
-        if self._mapped is None or self._offset + end - self._released < self._STEP:
-            return
-        upto = (self._offset + end) // mmap.PAGESIZE * mmap.PAGESIZE
-        self._mapped.madvise(mmap.MADV_DONTNEED, self._released, upto - self._released)
-        self._released = upto
 
 
 class Spool(ByteSpool):
@@ -421,7 +434,7 @@ def _open_unusual(path: Path, total: int) -> EncodedDataset:
                 file, force=True, specific_tags=["SOPClassUID", "SOPInstanceUID"], stop_before_pixels=True
             )
             offset = _offset_of_dataset(file)
-            uids = _uid(dataset, "SOPClassUID"), _uid(dataset, "SOPInstanceUID")
+            uids = _uid(dataset, _SOP_CLASS_UID), _uid(dataset, _SOP_INSTANCE_UID)
             syntax = _transfer_syntax_of(dataset)
     except OSError:
         raise
@@ -448,8 +461,19 @@ def _offset_of_dataset(file: BinaryIO) -> int:
 # --- pydicom --------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1)
+def _keywords() -> Callable[[str], int | None]:
+    from pydicom.datadict import tag_for_keyword
+
+    return tag_for_keyword
+
+
+def _tag_of(keyword: str) -> int | None:
+    return _keywords()(keyword)
+
+
 def _transfer_syntax_of(dataset: Dataset) -> str:
-    meta = getattr(dataset, "file_meta", None)
+    meta = vars(dataset).get("file_meta")  # where an attribute that is not there would cost an exception
     if meta is not None and "TransferSyntaxUID" in meta:
         return str(meta.TransferSyntaxUID)
     implicit, little = dataset.original_encoding
@@ -460,11 +484,13 @@ def _transfer_syntax_of(dataset: Dataset) -> str:
     return EXPLICIT_VR_LITTLE_ENDIAN if little else EXPLICIT_VR_BIG_ENDIAN
 
 
-def _uid(dataset: Dataset, keyword: str) -> str:
-    return str(dataset.get(keyword, "") or "")
+def _uid(dataset: Dataset, tag: int) -> str:
+    return str(dataset[tag].value or "") if tag in dataset else ""
 
 
 def _encode(dataset: Dataset, transfer_syntax: str) -> bytes:
+    if (plain := flat.encode(dataset, transfer_syntax)) is not None:
+        return plain
     from pydicom.filebase import DicomBytesIO
     from pydicom.filewriter import write_dataset
 
@@ -520,31 +546,6 @@ def _swap_words(dataset: Dataset) -> None:
             element.value = words.tobytes()
 
 
-def inflate(chunks: Iterator[bytes], size: int, limits: Limits) -> Iterator[bytes]:
-    """A deflated data set (PS3.5 A.5), inflated piece by piece.
-
-    ``size``: bytes in ``chunks``. Raises InvalidDataset past the limits and for what is no deflated data.
-    """
-    most = min(limits.inflated_size, max(size, 1024) * limits.inflation_ratio)
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    total = 0
-    try:
-        for chunk in chunks:
-            rest = chunk
-            while rest and not inflater.eof:
-                piece = inflater.decompress(rest, _CHUNK)
-                rest = inflater.unconsumed_tail
-                total += len(piece)
-                if total > most:
-                    raise InvalidDataset(f"{size} deflated bytes inflate to more than {most}")
-                yield piece
-        yield inflater.flush()  # what little it still holds
-    except zlib.error as error:
-        raise InvalidDataset(f"this data set cannot be inflated: {error}") from error
-    if size and not inflater.eof:
-        raise InvalidDataset("this data set cannot be inflated: its end is missing")
-
-
 def _check_nesting(dataset: Dataset, levels: int) -> None:
     """Raises InvalidDataset if sequences nest deeper than ``levels``. Reads no more than must be for that."""
     if levels < 0:
@@ -576,7 +577,7 @@ def prepare(
     if isinstance(data, EncodedDataset):
         sop_class_uid, own = data.sop_class_uid, data.transfer_syntax
     else:
-        sop_class_uid, own = _uid(data, "SOPClassUID"), _transfer_syntax_of(data)
+        sop_class_uid, own = _uid(data, _SOP_CLASS_UID), _transfer_syntax_of(data)
     of_class = [context for context in contexts if context.abstract_syntax == sop_class_uid]
     for context in of_class:
         if context.transfer_syntax == own:

@@ -87,9 +87,7 @@ class _Walker:
             self._keep(at, head, headers, found)
         return {tag: head[start:end].strip(_PADDING).decode("latin-1") for tag, (start, end) in found.items()}
 
-    def _keep(
-        self, at: int, head: bytes, headers: list[tuple[int, int]], found: dict[int, tuple[int, int]]
-    ) -> None:
+    def _keep(self, at: int, head: bytes, headers: list[tuple[int, int]], found: dict[int, tuple[int, int]]) -> None:
         layouts = self.layouts
         if at not in layouts:
             if len(layouts) >= _MOST_LAYOUTS:
@@ -104,9 +102,7 @@ class _Walker:
             spans = tuple((tag, *span) for tag, span in found.items())
             layouts[at] = _Layout(read, read(head), spans, max(position, *(end for _, _, end in spans)))
 
-    def _walk(
-        self, head: bytes, whole: bool, headers: list[tuple[int, int]]
-    ) -> dict[int, tuple[int, int]] | None:
+    def _walk(self, head: bytes, whole: bool, headers: list[tuple[int, int]]) -> dict[int, tuple[int, int]] | None:
         """Where the values are, and the headers passed on the way.
 
         Sequences and items of undefined length are not left as a unit but entered; ``depth`` tells how far we are in.

@@ -63,7 +63,7 @@ def test_an_idle_loop_waits_for_a_time_limit_or_for_ever() -> None:
 
     async def main() -> None:
         ae = dicomnet.AE("SCP", timeouts=Timeouts(idle=600, artim=700))
-        limits = Timeouts(response=500)
+        limits = Timeouts(associate=500, response=500)
         async with aio.serve(ae) as server, aio.associate(f"SCP@127.0.0.1:{server.port}", timeouts=limits) as one:
             await one.c_echo()
             with socket.create_connection(("127.0.0.1", server.port)):

@@ -1,17 +1,18 @@
 """``dicomnet.send``: each file ends in exactly one outcome (PS3.4 Annex B, as SCU)."""
 
+import gc
 import os
+import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import dicomnet
-from dicomnet import sender
-from dicomnet.sender import Outcome, send
+from dicomnet.sender import Outcome, pool, send
 from tests.cli.conftest import Scp
 from tests.cli.programs import BIG_ENDIAN, CT, EXPLICIT, HOST, IMPLICIT, JPEG_LS, MR, SC, file, instance
 
@@ -20,6 +21,14 @@ Serve = Callable[..., Scp]
 
 def outcomes(paths: Any, peer: Any, **options: Any) -> list[Outcome]:
     return list(send(paths, getattr(peer, "peer", peer), **{"backoff": 0.001, "calling_ae": "ME"} | options))
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    """Whatever happens, a sender's threads end with it."""
+    yield
+    gc.collect()  # a generator that a traceback kept alive
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("dicomnet send")] == []
 
 
 # --- what is sent ---------------------------------------------------------------------------------------------------
@@ -112,8 +121,11 @@ def test_each_pair_of_sop_class_and_transfer_syntax_is_proposed_by_itself(tmp_pa
     assert {dataset.transfer_syntax for dataset in scp.received} == {EXPLICIT, IMPLICIT, JPEG_LS, BIG_ENDIAN}
 
 
-def test_past_128_contexts_the_next_association_follows(tmp_path: Path, serve: Serve) -> None:
+def test_past_128_contexts_the_next_association_follows(
+    tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """PS3.8 9.3.2.2: there are 128 presentation context IDs."""
+    monkeypatch.setattr(pool, "_MOMENT", 60.0)  # however slow this machine is, all files are looked at before
     classes = [f"1.2.840.10008.5.1.4.1.1.{number}" for number in range(1, 200)]
     for number, sop_class in enumerate(classes):
         file(tmp_path, number, sop_class=sop_class)
@@ -124,14 +136,32 @@ def test_past_128_contexts_the_next_association_follows(tmp_path: Path, serve: S
     assert [scp.ended().error for _ in scp.associations] == [None, None]
 
 
-def test_a_later_window_with_new_classes_opens_another_association(
+def test_so_many_classes_that_they_do_not_come_one_after_the_other(
     tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender, "_WINDOW", 2)
+    """Files that fit the association go first, so that it is not changed for each."""
+    monkeypatch.setattr(pool, "_MOMENT", 60.0)
+    classes = [f"1.2.840.10008.5.1.4.1.1.{number}" for number in range(1, 140)]
+    paths = [
+        file(tmp_path, 1000 * turn + number, sop_class=one) for turn in range(3) for number, one in enumerate(classes)
+    ]
+    scp = serve(contexts=classes)
+    done = outcomes(paths, scp, associations=1)
+    assert sorted(outcome.path for outcome in done if outcome.ok) == sorted(paths)
+    assert len(scp.associations) <= 4
+
+
+def test_a_class_that_comes_later_opens_another_association(
+    tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_FOUND", 2)
     paths = [file(tmp_path, number, sop_class=one) for number, one in enumerate([CT, CT, CT, MR, CT, MR])]
     scp = serve()
-    assert [outcome.status for outcome in outcomes(iter(paths), scp)] == [0] * 6
-    assert len(scp.associations) == 2
+    assert [outcome.path for outcome in outcomes(iter(paths), scp) if outcome.ok] == paths
+    assert [{c.abstract_syntax for c in association.request.contexts} for association in scp.associations] == [
+        {CT},
+        {CT, MR},
+    ]
     assert len(scp.received) == 6
 
 
@@ -295,26 +325,22 @@ def test_an_unreachable_peer_is_tried_again_and_then_given_up_for_all(tmp_path: 
     ] * 2
 
 
-def test_a_peer_that_comes_back_gets_everything(tmp_path: Path, serve: Serve, reserved: socket.socket) -> None:
+def test_a_peer_that_comes_back_gets_everything(
+    tmp_path: Path, serve: Serve, reserved: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
     scps: list[Scp] = []
     port = reserved.getsockname()[1]
 
     class Comes:
-        """As it waits for the second time, the peer is started."""
-
-        waits = 0
+        """When it was in vain for the second time, the peer is started."""
 
         def is_set(self) -> bool:
-            return False
-
-        def wait(self, timeout: float | None = None, /) -> bool:
-            self.waits += 1
-            if self.waits == 2:
+            if not scps and len(caplog.records) == 2:
                 reserved.close()
                 scps.append(serve(port=port))
             return False
 
-    done = outcomes([file(tmp_path, 1), file(tmp_path, 2)], f"SCP@{HOST}:{port}", stop=Comes())
+    done = outcomes([file(tmp_path, 1), file(tmp_path, 2)], f"SCP@{HOST}:{port}", stop=Comes(), backoff=0.3)
     assert [(outcome.status, outcome.attempts) for outcome in done] == [(0, 1), (0, 1)]
     assert len(scps[0].received) == 2
 
@@ -335,6 +361,130 @@ def test_what_will_not_change_is_not_tried_again(tmp_path: Path, serve: Serve, h
     (done,) = outcomes(file(tmp_path), peer, backoff=1000)
     assert isinstance(done.error, dicomnet.TransportError if host else dicomnet.AssociationRejected)
     assert done.attempts == 1
+
+
+# --- several associations, and the operations window ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("associations", [2, 4])
+def test_as_many_associations_as_wanted_are_used_at_once(tmp_path: Path, serve: Serve, associations: int) -> None:
+    scp = serve()
+    together = threading.Barrier(associations)
+
+    def answer(request: Any) -> int:
+        if request.sop_instance_uid != "1.2.3.0":
+            together.wait(30)
+        return 0
+
+    scp.answer = answer
+    paths = [file(tmp_path, number) for number in range(1 + 5 * associations)]
+    running = send(paths, scp.peer, associations=associations)
+    assert {outcome.path for outcome in running if outcome.ok} == set(paths)
+    assert len(scp.associations) == running.associations == associations
+    assert [scp.ended().error for _ in scp.associations] == [None] * associations
+
+
+def test_it_finds_out_by_itself_that_several_associations_help(tmp_path: Path, serve: Serve) -> None:
+    """One would wait for each answer; the peer has time for others meanwhile."""
+    path, scp = file(tmp_path), serve()
+    pause = threading.Event()
+    scp.answer = lambda request: pause.wait(0.005) and 0 or 0
+    running = send([path] * 600, scp.peer)
+    assert all(outcome.ok for outcome in running)
+    assert running.associations > 1
+    assert len(scp.received) == 600
+
+
+@pytest.mark.parametrize("associations", [None, 3])
+def test_a_peer_that_takes_no_further_association_gets_all_on_the_first(
+    tmp_path: Path, serve: Serve, associations: int | None
+) -> None:
+    """PS3.8 Table 9-21: no file fails of it, nor is tried again."""
+    path, scp = file(tmp_path), serve(max_associations=1)
+    pause = threading.Event()
+    scp.answer = lambda request: pause.wait(0.001) and 0 or 0
+    done = outcomes([path] * 300, scp, associations=associations)
+    assert {(outcome.status, outcome.attempts) for outcome in done} == {(0, 1)}
+    assert len(done) == len(scp.received) == 300
+
+
+def test_the_operations_window_is_used(tmp_path: Path, serve: Serve) -> None:
+    """PS3.7 D.3.3.3: so many are outstanding before the first is answered."""
+    scp = serve(async_ops=(4, 4))
+    together = threading.Barrier(4)
+
+    def answer(request: Any) -> int:
+        together.wait(30)
+        return 0
+
+    scp.answer = answer
+    paths = [file(tmp_path, number) for number in range(8)]
+    running = send(paths, scp.peer, associations=1)
+    assert sorted(outcome.path for outcome in running if outcome.ok) == paths
+    assert (running.associations, running.window) == (1, 4)
+    assert scp.ended().error is None
+
+
+def test_a_window_of_one_if_that_is_wanted(tmp_path: Path, serve: Serve) -> None:
+    scp = serve(async_ops=(4, 4))
+    running = send([file(tmp_path)], scp.peer, window=1)
+    assert next(running).ok
+    running.close()
+    assert running.window == 1
+    assert scp.associations[0].request.user.async_ops in (None, (1, 1))
+
+
+def test_when_an_association_dies_what_was_answered_is_not_sent_again(tmp_path: Path, serve: Serve) -> None:
+    """And what was not is: one at a time, since one of them may be to blame."""
+    scp = serve(async_ops=(8, 8), timeouts=dicomnet.Timeouts(closing=0.05))
+    ended, first = threading.Event(), threading.Event()
+
+    def answer(request: Any) -> int:
+        if request.sop_instance_uid.endswith(".3"):
+            first.set()
+            ended.wait()
+        elif request.sop_instance_uid.endswith((".6", ".7")) and not ended.is_set():
+            first.wait(30)
+            ended.wait()
+        return 0
+
+    scp.answer = answer
+    paths = [file(tmp_path, number) for number in range(8)]
+    timeouts = dicomnet.Timeouts(response=0.2, closing=0.05)
+    done = []
+    for outcome in send(paths, scp.peer, associations=1, window=8, timeouts=timeouts, backoff=0.001, attempts=2):
+        done.append(outcome)
+        if len(done) == 7:
+            ended.set()
+    assert sorted(outcome.path for outcome in done) == paths
+    attempts = {outcome.path.name: outcome.attempts for outcome in done}  # type: ignore[union-attr]
+    assert [attempts[f"{number}.dcm"] for number in (0, 1, 2, 4, 5)] == [1] * 5
+    assert attempts["3.dcm"] == 2
+
+
+def test_an_association_that_dies_among_several_leaves_the_work_to_the_others(tmp_path: Path, serve: Serve) -> None:
+    scp = serve()
+    paths = [file(tmp_path, number, size=5_000) for number in range(60)]
+    with Relay(scp.port, cuts=[1 << 60, 40_000, 40_000]) as relay:
+        done = outcomes(paths, relay, associations=3)
+    assert sorted(outcome.path for outcome in done if outcome.ok) == sorted(paths)
+    assert len(done) == 60
+
+
+def test_an_idle_association_that_the_peer_closes_is_replaced(tmp_path: Path, serve: Serve) -> None:
+    """No file is to blame, and none was tried in vain."""
+    scp = serve(timeouts=dicomnet.Timeouts(idle=0.05))
+    failing(scp, 1, lambda request: 0xA700)
+    (done,) = outcomes(file(tmp_path), scp, backoff=0.5)
+    assert (done.status, done.attempts) == (0, 2)
+    assert len(scp.associations) == 2
+
+
+def test_a_peer_that_accepts_and_hangs_up_is_given_up(tmp_path: Path, serve: Serve) -> None:
+    with Relay(serve().port, cuts=[300] * 100) as relay:
+        done = outcomes([file(tmp_path, 1), file(tmp_path, 2)], relay)
+    assert [outcome.status for outcome in done] == [None, None]
+    assert all(isinstance(outcome.error, dicomnet.DicomNetworkError) for outcome in done)
 
 
 # --- ending early ---------------------------------------------------------------------------------------------------
@@ -362,14 +512,95 @@ def test_when_stopped_it_does_not_wait_for_another_attempt(tmp_path: Path, free_
 
 
 def test_a_caller_that_wants_no_more_releases(tmp_path: Path, serve: Serve) -> None:
+    """What is under way is finished; nothing else begins."""
+    scp = serve()
+    for number in range(300):
+        file(tmp_path, number)
+    with send(tmp_path, scp.peer) as running:
+        assert next(running).ok
+    assert scp.ended().error is None
+    assert 1 <= len(scp.received) < 300
+    assert list(running) == []
+
+
+def test_a_sender_that_is_forgotten_releases(tmp_path: Path, serve: Serve) -> None:
     scp = serve()
     for number in range(3):
         file(tmp_path, number)
-    running = send(tmp_path, scp.peer)
-    assert next(running).ok
-    running.close()
+    for outcome in send(tmp_path, scp.peer):
+        assert outcome.ok
+        break
     assert scp.ended().error is None
-    assert len(scp.received) == 1
+
+
+@pytest.mark.parametrize("associations", [1, 3])
+def test_interrupted_it_aborts_all_associations(tmp_path: Path, serve: Serve, associations: int) -> None:
+    """Ctrl-C: not even what is under way is waited for."""
+    scp = serve()
+    ended = threading.Event()
+
+    def interrupt() -> None:
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, signal.SIGINT)
+
+    hanging = threading.Barrier(associations, action=interrupt)
+
+    def hang(request: Any) -> int:
+        if request.sop_instance_uid != "1.2.3.0":
+            hanging.wait(30)
+            ended.wait()
+        return 0
+
+    scp.answer = hang
+    paths = [file(tmp_path, number) for number in range(5)]
+    with pytest.raises(KeyboardInterrupt):
+        outcomes(paths, scp, associations=associations, timeouts=dicomnet.Timeouts(closing=0.05))
+    ended.set()
+    errors = [scp.ended().error for _ in scp.associations]
+    assert len(errors) == associations
+    assert all(isinstance(error, dicomnet.AssociationAborted | dicomnet.TransportError) for error in errors)
+
+
+def test_an_error_in_the_paths_is_raised_and_everything_ended(tmp_path: Path, serve: Serve) -> None:
+    def paths() -> Iterator[Path]:
+        yield file(tmp_path)
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        outcomes(paths(), serve())
+
+
+def test_the_users_code_runs_on_the_callers_thread(tmp_path: Path, serve: Serve) -> None:
+    """A database cursor, for one, is of no use on another."""
+    file(tmp_path / "folder")
+    (tmp_path / "folder" / "notes.txt").write_text("not DICOM")
+    threads = set()
+
+    def paths() -> Iterator[Path]:
+        threads.add(threading.current_thread())
+        yield tmp_path / "folder"
+
+    outcomes(paths(), serve(), on_skipped=lambda path: threads.add(threading.current_thread()))
+    assert threads == {threading.current_thread()}
+
+
+def test_a_slow_caller_is_waited_for(tmp_path: Path, serve: Serve) -> None:
+    """Memory stays bounded: what was found and not told has a limit."""
+    path, found = file(tmp_path), []
+
+    def paths() -> Iterator[Path]:
+        for number in range(10_000):
+            found.append(number)
+            yield path
+
+    scp = serve()
+    with send(paths(), scp.peer) as running:
+        next(running)
+        assert scp.answer is not None
+        for _ in range(2000):
+            next(running)
+        assert len(found) <= 2001 + pool._UNDER_WAY
 
 
 def test_wrong_arguments_are_told_at_once(tmp_path: Path) -> None:
@@ -379,6 +610,9 @@ def test_wrong_arguments_are_told_at_once(tmp_path: Path) -> None:
         send(tmp_path, "nobody")
     with pytest.raises(ValueError, match="AE title"):
         send(tmp_path, "A@b", calling_ae="")
+    for name in ("associations", "window", "processes"):
+        with pytest.raises(ValueError, match=name):
+            send(tmp_path, "A@b", **{name: 0})  # type: ignore[arg-type]
 
 
 def test_unusual_sop_classes_go_too(tmp_path: Path, serve: Serve) -> None:

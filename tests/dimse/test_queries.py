@@ -20,6 +20,7 @@ from dicomnet.errors import (
     DeadlineExceeded,
     LocalProtocolError,
     NoAcceptedContext,
+    RemoteProtocolError,
     StatusError,
     TransportError,
 )
@@ -779,15 +780,20 @@ def test_an_n_service_that_nobody_handles():
     assert both.run(normalised(both.scu, CommandField.N_DELETE)).status == 0x0211
 
 
+class Broken(Dataset):
+    """A data set that cannot be read."""
+
+    def __iter__(self):
+        raise ZeroDivisionError
+
+
 def test_a_reply_that_cannot_be_encoded_is_a_failure():
     """PS3.7 C.5.20."""
     ae = new_ae()
 
     @ae.on_n_get
     def get(request):
-        wrong = Dataset()
-        wrong.add_new(0x00280010, "US", "no number")
-        return wrong
+        return Broken()
 
     both = pair(ae)
     assert both.run(normalised(both.scu, CommandField.N_GET)).status == 0x0110
@@ -890,7 +896,7 @@ def test_a_peer_that_floods_with_requests_is_aborted():
     """Not even the refusals are unbounded."""
     served, _doors = serving_many((1, 1), limits=Limits(operations=1))
     served.conversation.performer = None
-    heard = served.answers(*echoes(*[1] * 20))
+    heard = served.answers(*echoes(*[1] * 300))
     assert isinstance(heard[-1], pdu.Abort)
 
 
@@ -1050,3 +1056,28 @@ def test_a_handler_may_say_to_which_type_it_replies():
     both = pair(ae)
     response = both.run(normalised(both.scu, CommandField.N_EVENT_REPORT, study(1), event_type_id=2))
     assert response.event_type_id == 9
+
+
+def test_a_plain_response_that_nobody_awaits_aborts():
+    """N-25, also where it comes as everybody writes it."""
+    scu = Asking()
+    task = scu.start(operations.echo(scu.conversation))
+    scu.side.hears()
+    scu.side.says(message(IDS[VERIFICATION], Response(0, message_id=9, sop_class_uid=VERIFICATION)))
+    with pytest.raises(RemoteProtocolError, match="not outstanding"):
+        task.result()
+    assert scu.side.hears() == [memory.PROVIDER_ABORT]
+
+
+def test_a_response_counts_as_answered_when_the_peer_may_have_it():
+    """With a full window its next request may be here before this side has seen its response go."""
+    served, doors = serving_many((1, 1))
+    served.conversation.performer._several = True
+    served.side.says(*echoes(1))
+    served.side.slow = True
+    doors.open |= {1, 2}
+    served.loop.settle()
+    served.side.says(*echoes(2))
+    served.side.slow = False
+    served.loop.settle()
+    assert responses(served.side.hears()) == [(1, 0), (2, 0)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -28,6 +28,9 @@ class Face(Protocol):
 
     def serve(self, ae: dicomnet.AE, *place: Any, **options: Any) -> Any: ...
 
+    def borrow(self, association: Any) -> Any:
+        """What this face's server lends to a handler (``request.association.scu``), for a thread to use."""
+
 
 class BlockingFace:
     """``dicomnet`` itself."""
@@ -39,6 +42,9 @@ class BlockingFace:
 
     def serve(self, ae: dicomnet.AE, *place: Any, **options: Any) -> Any:
         return dicomnet.serve(ae, *place, **options)
+
+    def borrow(self, association: Any) -> Any:
+        return association
 
 
 class AsyncFace:
@@ -54,6 +60,9 @@ class AsyncFace:
 
     def serve(self, ae: dicomnet.AE, *place: Any, **options: Any) -> Any:
         return self._enter(lambda: self.module.serve(ae, *place, **options))
+
+    def borrow(self, association: Any) -> Any:
+        return _Waiting(self, association, association)
 
     def _enter(self, make: Any) -> _Waiting:
         """``make()`` is an async context manager, or an awaitable of one; either way what it gives is there."""
@@ -89,10 +98,11 @@ class _Waiting:
 
         def call(*arguments: Any, **options: Any) -> Any:
             async def finish() -> Any:  # called in the loop's thread, too
-                result = value(*arguments, **options)
+                result = value(*map(_inside, arguments), **options)
                 return await result if inspect.isawaitable(result) else result
 
-            return self._face.run(finish())
+            result = self._face.run(finish())
+            return _Iterating(self._face, result, result) if hasattr(result, "__aiter__") else result
 
         return call
 
@@ -104,6 +114,29 @@ class _Waiting:
             return await self._manager.__aexit__(*exception)
 
         return self._face.run(leave())
+
+
+class _Iterating(_Waiting):
+    """What an async face gives to be iterated over."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        async def step() -> tuple[Any, ...]:
+            try:
+                return (await anext(self._inside),)
+            except StopAsyncIteration:
+                return ()
+
+        if not (found := self._face.run(step())):
+            raise StopIteration
+        return found[0]
+
+
+def _inside(value: Any) -> Any:
+    """The async face's own object, if it is one of those above."""
+    return value._inside if isinstance(value, _Waiting) else value
 
 
 FACES: dict[str, Face] = {"blocking": BlockingFace(), "aio": AsyncFace(dicomnet.aio, asyncio.new_event_loop)}

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from dicomnet.aio.gate import Gate
 from dicomnet.aio.handlers import Handlers
@@ -40,25 +41,23 @@ _LAST_WORDS: Final = 1.0  # seconds to find what the peer said before the connec
 _SILENCE: Final = 1.0  # seconds after which a large buffer is given back
 
 
-class Opener(Protocol):
-    """``associate``, for those that it itself stands on."""
-
-    def __call__(self, peer: Peer, **options: Any) -> Awaitable[Any]: ...
-
-
 class _Waiter:
-    """A task that waits until ``ready()`` is true or ``deadline`` has passed."""
+    """A task that waits until ``ready()`` is true or ``deadline`` has passed; ``late``: that is so."""
 
-    __slots__ = ("deadline", "future", "ready")
+    __slots__ = ("deadline", "future", "late", "ready")
 
-    def __init__(self, ready: Callable[[], object], deadline: float | None, future: asyncio.Future[None]) -> None:
+    def __init__(self, ready: Callable[[], object], deadline: float, future: asyncio.Future[None]) -> None:
         self.ready = ready
         self.deadline = deadline
         self.future = future
+        self.late = False
 
 
 class Connection(asyncio.BufferedProtocol):
-    """A conversation over a connection of an event loop: this face's ``Io``, and the loop's protocol."""
+    """A conversation over a connection of an event loop: this face's ``Io``, and the loop's protocol.
+
+    ``opener``: ``associate``, which stands on this class and which it needs for C-MOVE. ``handlers``: runs the user's.
+    """
 
     def __init__(
         self,
@@ -66,7 +65,7 @@ class Connection(asyncio.BufferedProtocol):
         limits: Limits,
         spool_folder: Path | None,
         name: str,
-        opener: Opener,
+        opener: Callable[..., Awaitable[Any]],
         handlers: Handlers,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -100,7 +99,8 @@ class Connection(asyncio.BufferedProtocol):
         self._waiters: list[_Waiter] = []
         self._readers = 0  # how many of them wait for something to arrive
         self._timer: asyncio.TimerHandle | None = None
-        self._last_words: float | None = None  # the connection broke: until then the peer's last words may be found
+        self._timer_at = math.inf  # when it goes off
+        self._last_words = math.inf  # the connection broke: until then the peer's last words may be found
 
         # The end.
         self._finishing: asyncio.Task[None] | None = None
@@ -111,6 +111,7 @@ class Connection(asyncio.BufferedProtocol):
     async def attach(self, sock: socket.socket) -> None:
         """Take over ``sock``, a connection that stands. Nothing is read before somebody waits for it."""
         self._socket = sock
+        self._arm()
         try:
             await self.loop.create_connection(lambda: self, sock=sock)
         except BaseException:
@@ -132,7 +133,7 @@ class Connection(asyncio.BufferedProtocol):
             tls = self._tls = Tls(context, server_side=server_side, server_hostname=server_hostname)
             while not tls.handshake():
                 self._write_handshake(tls)
-                if not await self._arrived(lambda: tls.fed or self._told, deadline):
+                if not await self.until(lambda: tls.fed or self._told, deadline):
                     raise DeadlineExceeded("tls", seconds)
                 if self._failure is not None:
                     raise self._failure
@@ -175,22 +176,21 @@ class Connection(asyncio.BufferedProtocol):
             self._write()
         if self._waiters:
             self._wake()
-        if self._clogged or self._last_words is not None:
+        if self._clogged or self._last_words < math.inf:
             await self._drain()
 
     async def until(self, ready: Callable[[], object], deadline: float | None) -> bool:
-        while not ready():
-            if self._ended and not self._told:
-                self._tell_end()
-            elif not await self._arrived(ready, deadline):
-                return False
-        return True
+        self._readers += 1
+        try:
+            if not self._reading:
+                self._read_on()
+            return await self._wait(ready, deadline)
+        finally:
+            self._readers -= 1
 
     async def poll(self) -> None:
         self._readers += 1
         try:
-            if self._ended and not self._told:
-                self._tell_end()
             self._read_on()
             await asyncio.sleep(0)
             await asyncio.sleep(0)  # a task that gives way is called before what has arrived, and now after it
@@ -274,11 +274,13 @@ class Connection(asyncio.BufferedProtocol):
     def _receive(self, data: memoryview) -> None:
         conversation = self.conversation
         now = self._received_at = self.now()
-        if conversation.receive_data(data, now) and _QUICKACK is not None and self._socket is not None:
-            # A peer that leaves Nagle's algorithm on sends the rest only when it is acknowledged. Linux forgets this
-            # with every read.
-            with contextlib.suppress(OSError):  # closed meanwhile: the next read will tell
-                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        if conversation.receive_data(data, now):
+            self._arm()  # for what is under way
+            if _QUICKACK is not None and self._socket is not None:
+                # A peer that leaves Nagle's algorithm on sends the rest only when it is acknowledged. Linux forgets
+                # this with every read.
+                with contextlib.suppress(OSError):  # closed meanwhile: the next read will tell
+                    self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         if conversation.congested and not conversation.over:
             self._pause()
         self._react()
@@ -287,11 +289,13 @@ class Connection(asyncio.BufferedProtocol):
         """After something has happened: say what is to be said, wake those who waited for it, mind the time."""
         if self.association.has_output:
             self._write()
-        self._wake()
-        if self.association.deadline is not None:
+        for waiter in self._waiters:
+            if waiter.ready() and not waiter.future.done():
+                waiter.future.set_result(None)
+        if self.association.state is not State.ESTABLISHED:
             self._arm()
-        if self.conversation.over and self.association.requestor and not self._waiters:
-            self.finish_soon()  # nobody else may come to see to it
+            if self.conversation.over and not self._waiters:
+                self.finish_soon()  # nobody may come to see to it, or only when a handler has ended
 
     def _decrypt(self, tls: Tls) -> None:
         try:
@@ -334,40 +338,31 @@ class Connection(asyncio.BufferedProtocol):
         told before somebody asks.
         """
         self._failure = self._failure or failure
-        self._ended = True
+        self._ended, self._reading = True, False
         if not self._told and (self._readers or self.conversation.over or not self.conversation.performing):
             self._tell_end()
 
     def _tell_end(self) -> None:
         self._told = True
-        self._last_words = None
+        self._last_words = math.inf
         self.conversation.receive_eof(self.now(), self._failure)
         self._react()
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
-    async def _arrived(self, ready: Callable[[], object], deadline: float | None) -> bool:
-        """Wait once, and read meanwhile; False if ``deadline`` has passed."""
-        self._readers += 1
-        try:
-            if not self._reading:
-                self._read_on()
-            return await self._wait(ready, deadline)
-        finally:
-            self._readers -= 1
-
     async def _wait(self, ready: Callable[[], object], deadline: float | None) -> bool:
-        """Wait until ``_wake`` finds that ``ready()``; False if ``deadline`` came first."""
-        if deadline is not None and self.now() >= deadline:
-            return False
-        waiter = _Waiter(ready, deadline, self.loop.create_future())
-        self._waiters.append(waiter)
-        if deadline is not None or self.association.deadline is not None:
-            self._arm()
-        try:
-            await waiter.future
-        finally:
-            self._waiters.remove(waiter)
+        """Wait until ``ready()`` is true; False if ``deadline`` came first."""
+        while not ready():
+            waiter = _Waiter(ready, math.inf if deadline is None else deadline, self.loop.create_future())
+            self._waiters.append(waiter)
+            if waiter.deadline < self._timer_at:
+                self._arm()
+            try:
+                await waiter.future
+            finally:
+                self._waiters.remove(waiter)
+            if waiter.late:
+                return bool(ready())
         return True
 
     def _wake(self) -> None:
@@ -377,12 +372,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def _read_on(self) -> None:
         conversation = self.conversation
-        if (
-            self._reading
-            or self._ended
-            or self._transport is None
-            or (conversation.congested and not conversation.over)
-        ):
+        if self._ended:
+            if not self._told:
+                self._tell_end()
+            return
+        if self._reading or self._transport is None or (conversation.congested and not conversation.over):
             return
         self._reading = True
         if self.association.framer.mid_pdu:
@@ -396,35 +390,31 @@ class Connection(asyncio.BufferedProtocol):
 
     def _arm(self) -> None:
         """See that the timer goes off when the first of all limits passes; earlier does no harm."""
-        first = self.association.deadline
-        if self._last_words is not None and (first is None or self._last_words < first):
-            first = self._last_words
+        first = self._last_words
+        if (limit := self.association.deadline) is not None and limit < first:
+            first = limit
         for waiter in self._waiters:
-            if waiter.deadline is not None and (first is None or waiter.deadline < first):
+            if waiter.deadline < first:
                 first = waiter.deadline
-        if first is None:
-            return
-        if self._timer is not None:
-            if self._timer.when() <= first:
-                return
-            self._timer.cancel()
-        self._timer = self.loop.call_at(first, self._go_off)
+        if first < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer, self._timer_at = self.loop.call_at(first, self._go_off), first
 
     def _go_off(self) -> None:
-        assert self._timer is not None
-        now = max(self.now(), self._timer.when())
-        self._timer = None
+        now = max(self.now(), self._timer_at)  # a loop's clock may be coarse
+        self._timer, self._timer_at = None, math.inf
         association = self.association
-        if self._last_words is not None and now >= self._last_words:
-            self._end()
-            self._tell_end()
+        if now >= self._last_words:
+            self._cut()
         elif association.deadline is not None and now >= association.deadline:
             if not self._reading and association.framer.mid_pdu:
                 association.was_busy(now)  # it is we who do not read
             self.conversation.handle_timer(now)
             self._react()
         for waiter in self._waiters:
-            if waiter.deadline is not None and now >= waiter.deadline and not waiter.future.done():
+            if now >= waiter.deadline and not waiter.future.done():
+                waiter.late = True
                 waiter.future.set_result(None)
         if len(self._buffer) > _SMALLEST_READ and now - self._received_at >= _SILENCE:
             self._buffer = memoryview(bytearray(_SMALLEST_READ))
@@ -442,18 +432,31 @@ class Connection(asyncio.BufferedProtocol):
                 buffers = [data] if (data := self._tls.data_to_send()) else ()
             if buffers:
                 self._send(buffers)
-            if association.state is State.AWAITING_CLOSE:
-                self._half_close()
+            if association.state is not State.ESTABLISHED:
+                self._arm()
+                if association.state is State.AWAITING_CLOSE:
+                    self._half_close()
         except OSError as error:
             self._break(error)
 
     def _send(self, buffers: Sequence[Buffer]) -> None:
         """Raises OSError."""
         sock, transport = self._socket, self._transport
-        if sock is None or transport is None or self._last_words is not None:
+        if sock is None or transport is None or self._last_words < math.inf:
             return
         if not self._clogged:
-            buffers = _sent(sock, buffers)
+            try:
+                if len(buffers) == 1:
+                    count = sock.send(buffers[0])
+                    if count == len(buffers[0]):
+                        return
+                elif _HAS_SENDMSG:
+                    count = sock.sendmsg(buffers if len(buffers) <= _MOST_BUFFERS else buffers[:_MOST_BUFFERS])
+                else:
+                    count = 0
+            except (BlockingIOError, InterruptedError):
+                count = 0
+            buffers = after(buffers, count)
         if buffers:
             check_mapped(buffers)
             for buffer in buffers:  # writelines may join them first
@@ -481,7 +484,7 @@ class Connection(asyncio.BufferedProtocol):
     async def _drain(self) -> None:
         """The peer reads more slowly than we write: wait for it, within the limit for what is in hand."""
         conversation = self.conversation
-        if self._last_words is not None:
+        if self._last_words < math.inf:
             await self.until(lambda: conversation.over, None)
             return
         seconds = self.association.timeouts.send
@@ -546,24 +549,10 @@ class Connection(asyncio.BufferedProtocol):
     def _close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._timer_at = None, math.inf
         if self._transport is not None:
             if self._tls is not None and not self._clogged and not self._ended:
                 with contextlib.suppress(OSError):
                     self._tls.say_goodbye()
                     self._write_handshake(self._tls)
             self._transport.abort()
-
-
-def _sent(sock: socket.socket, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
-    """Write what goes without waiting; returns what is left, in order. Raises OSError."""
-    try:
-        if len(buffers) == 1:
-            count = sock.send(buffers[0])
-        elif _HAS_SENDMSG:
-            count = sock.sendmsg(buffers if len(buffers) <= _MOST_BUFFERS else buffers[:_MOST_BUFFERS])
-        else:
-            count = 0
-    except (BlockingIOError, InterruptedError):
-        count = 0
-    return () if count == sum(map(len, buffers)) else after(buffers, count)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dicomnet.workers import Worker
 
 log = logging.getLogger("dicomnet")
+Tls = tuple[ssl.SSLContext | None, bool]  # with it; and without it, too
 
 _BACKLOG: Final = 128
 _ACCEPT_PAUSE: Final = 0.1  # seconds until accepting is tried again after the system refused
@@ -68,9 +69,7 @@ class Server(ABC):
 class _ThreadedServer(Server):
     """Serves in this process, one thread for each association. ``admission``: None: this server's alone."""
 
-    def __init__(
-        self, ae: AE, tls: ssl.SSLContext | None, listener: socket.socket, admission: Admission | None = None
-    ) -> None:
+    def __init__(self, ae: AE, tls: Tls, listener: socket.socket, admission: Admission | None = None) -> None:
         super().__init__(listener)
         self._ae = ae
         self._tls = tls
@@ -202,12 +201,19 @@ class _ThreadedServer(Server):
 
     def _connect(self, sock: socket.socket, guest: Guest) -> Connection:
         """Raises TransportError and DeadlineExceeded for a TLS handshake that fails."""
-        ae, timeouts = self._ae, guest.timeouts
-        if self._tls is None:
+        ae, timeouts, (context, clear_text) = self._ae, guest.timeouts, self._tls
+        opened, wakes = time.monotonic(), [self._wake]
+        connected: Transport
+        if context is None:
             connected = Transport(sock)
+        elif clear_text:
+            connected = transport.secure_if_asked(sock, context, timeouts.artim, handshake=timeouts.tls, wakes=wakes)
         else:
-            connected = transport.secure(sock, self._tls, timeouts.tls, server_side=True, wakes=[self._wake])
+            connected = transport.secure(sock, context, timeouts.tls, server_side=True, wakes=wakes)
+        if connected.tls_info is not None:  # ARTIM begins when the connection is secure
+            opened = time.monotonic()
         association = ul.Association(requestor=False, max_length=ae.max_pdu_length, timeouts=timeouts, limits=ae.limits)
+        association.transport_opened(opened)
         return Connection(connected, association, ae.limits, ae.spool_folder, guest.name, associate)
 
 
@@ -215,13 +221,13 @@ def _converse(connection: Connection, guest: Guest) -> None:
     """Answer what the peer requests until one of both ends it; close the connection."""
 
     def describe(request: AssociateRq) -> AssociationInfo:
-        association = guest.describe(request, connection.transport.certificate)
+        link = connection.transport
+        association = guest.describe(request, link.certificate, link.tls_info)
         connection.name = guest.name
         if (peer := caller(association)) is not None:
             association.scu = Association(connection, peer)
         return association
 
-    connection.association.transport_opened(time.monotonic())
     conversation = connection.conversation
     try:
         connection.run(serve_association(conversation, guest, describe))
@@ -234,7 +240,7 @@ def _converse(connection: Connection, guest: Guest) -> None:
 class _WorkersServer(Server):
     """Serves in processes of its own, each with the whole AE. Raises OSError and ValueError."""
 
-    def __init__(self, ae: AE, tls: ssl.SSLContext | None, listener: socket.socket, count: int) -> None:
+    def __init__(self, ae: AE, tls: Tls, listener: socket.socket, count: int) -> None:
         from dicomnet.workers import Workers
 
         super().__init__(listener)
@@ -255,7 +261,7 @@ class _WorkersServer(Server):
         self._workers.close()
 
 
-def _run_worker(ae: AE, tls: ssl.SSLContext | None, worker: Worker) -> None:
+def _run_worker(ae: AE, tls: Tls, worker: Worker) -> None:
     """What one of several processes does: serve until it is told to stop."""
     server = _ThreadedServer(ae, tls, worker.listener, Admission(ae, worker.tally))
     worker.ready()
@@ -269,25 +275,29 @@ def serve(
     port: int = 0,
     *,
     tls: ssl.SSLContext | None = None,
+    clear_text: bool = False,
     backlog: int = _BACKLOG,
     workers: int = 1,
 ) -> Server:
     """Serve ``ae`` on ``host`` (``"*"``: all addresses, IPv4 and IPv6) and ``port`` (0: a free one).
 
-    Each association has a thread of its own, on which its handlers run. ``tls``: a server-side SSLContext. ``backlog``:
-    connections that the system keeps until they are accepted.
+    Each association has a thread of its own, on which its handlers run. ``tls``: a server-side SSLContext.
+    ``clear_text``: peers without TLS are served on the same port, too, which PS3.15 B.12 advises against; their
+    ``association.tls`` is None. ``backlog``: connections that the system keeps until they are accepted.
 
     ``workers``: so many processes share the port, each with the whole AE; one that dies is replaced. The limits on
     associations hold for all together, ``limits.pending`` for each. What a handler changes in memory stays in its
     process. They are forked: call ``serve`` before the program starts threads. On Windows they are spawned, and need
     handlers that can be pickled, and no ``tls``.
 
-    Raises OSError if it cannot listen there or start the workers, ValueError for ``workers`` below 1 or an AE that
-    cannot be pickled where it must be.
+    Raises OSError if it cannot listen there or start the workers, ValueError for ``workers`` below 1, ``clear_text``
+    without ``tls``, or an AE that cannot be pickled where it must be.
     """
+    if clear_text and tls is None:
+        raise ValueError("clear_text=True allows it beside TLS, which needs a context: tls=")
     if workers < 1:
         raise ValueError(f"workers is {workers!r}; it is the number of processes, 1 or more")
     listener = transport.listen(host, port, backlog)
     if workers == 1:
-        return _ThreadedServer(ae, tls, listener)
-    return _WorkersServer(ae, tls, listener, workers)
+        return _ThreadedServer(ae, (tls, clear_text), listener)
+    return _WorkersServer(ae, (tls, clear_text), listener, workers)

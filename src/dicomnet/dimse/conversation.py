@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 VERIFICATION = "1.2.840.10008.1.1"
 PENDING: Final = (Status.PENDING, Status.PENDING_WARNING)
 _MOMENT = 1.0  # seconds: a requestor that sends file after file needs less between two of them
-_FLOOD = 4  # times Limits.operations: from there on requests are not even refused
+_FLOOD = 256  # times Limits.operations: more than come in one segment. From there on requests are not even refused
 _PROGRESS = 64 * 1024  # bytes of a message within the idle limit: 9 kbit/s at its default. Less is no transfer
 
 
@@ -109,6 +109,7 @@ class Conversation:
         self.performer: Performer | None = None  # None: none is performed
         self.requests: deque[Message] = deque()  # not yet taken up
         self._unanswered: dict[int, int] = {}  # message ID → bytes held, from arrival to response
+        self._answering = 0  # how many responses are on their way
         self._release_due = False  # the peer asked for a release; it is confirmed when all else is answered
 
         # When bytes came last, and when enough of them had come to call it progress.
@@ -124,6 +125,10 @@ class Conversation:
         self._received += len(data)
         if self._received >= _PROGRESS:
             self._received, self.last_progress = 0, now
+        if (message := self.stream.receive_whole(data)) is not None:
+            if (wrong := self._route_message(message)) is not None:
+                self._fail(wrong)
+            return False
         self.association.receive_data(data, now)
         for event in self.stream.events(now):
             if type(event) is Message and not self.over:
@@ -251,7 +256,7 @@ class Conversation:
             # AR-8: the requestor answers first; the acceptor waits for the answer to its own request
             if self.association.requestor and self.association.can(fsm.Event.RELEASE_RESPONSE):
                 self.association.respond_release(self.io.now())
-        elif self.exchanges:
+        elif not all(exchange.answered for exchange in self.exchanges.values()):
             self._fail("a release while a response is due")
         else:
             self._release_due = True
@@ -259,7 +264,7 @@ class Conversation:
 
     def _release_if_due(self) -> None:
         """Confirm the peer's release when its requests have been answered, which may be done before (AR-7)."""
-        ready = self._release_due and not (self.requests or self._unanswered)
+        ready = self._release_due and not (self.requests or self._unanswered or self._answering)
         if ready and self.association.can(fsm.Event.RELEASE_RESPONSE):  # not if it did something else after all
             self.association.respond_release(self.io.now())
             self.end(None)
@@ -283,12 +288,12 @@ class Conversation:
 
     def busy(self, now: float) -> bool:
         """A message is under way, or was a moment ago, so that more may follow."""
-        return self.stream.mid_message or bool(self._unanswered) or now - self._last_received < _MOMENT
+        return self.stream.mid_message or self.performing or now - self._last_received < _MOMENT
 
     @property
     def performing(self) -> bool:
         """Whether the peer waits for a response."""
-        return bool(self._unanswered)
+        return bool(self._unanswered or self._answering)
 
     def start_idling(self) -> None:
         """Now this side waits for the peer to ask for something."""
@@ -325,7 +330,7 @@ class Conversation:
         """Release the association (PS3.8 7.2) and wait until the peer has confirmed."""
         self.check_open()
         await self.settle()
-        if self.exchanges or self._unanswered:
+        if self.exchanges or self.performing:
             raise LocalProtocolError("release: operations are outstanding; wait for them, or abort")
         self.association.release(self.io.now())
         await self.io.flush()
@@ -525,11 +530,14 @@ class Conversation:
         message_id = response.message_id = cast("int", command.message_id)
         response.command = cast("int", command.command)
         response.has_dataset = view is not None
+        # From now on the peer may have it, and may send what was one too many before.
+        self._answered(message_id, command)
+        self._answering += 1
         try:
             if not self.over:
                 await self.send(message.context_id, self.encode_response(response), view)
         finally:
-            self._answered(message_id, command)
+            self._answering -= 1
         if self._release_due:
             self._release_if_due()
             await self.io.flush()

@@ -83,6 +83,7 @@ class _Pipeline:
     async def enter(self, window: int) -> None:
         """Take places in the operations window, one at least."""
         io = self._io
+        await io.poll()  # the peer may have ended an association that was idle
         await self._conversation.settle()
         if not io.window.acquire(False):
             await io.pass_gate(io.window)

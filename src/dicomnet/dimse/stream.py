@@ -15,7 +15,7 @@ from dicomnet.dimse.command import InvalidCommand
 from dicomnet.dimse.messages import Request, Response, Unusable
 from dicomnet.ul import events
 from dicomnet.ul.association import Association, Buffer
-from dicomnet.ul.framer import COMMAND, LAST, Fragment, batches, p_data_header
+from dicomnet.ul.framer import COMMAND, LAST, Fragment, batches, p_data_header, whole_command
 from dicomnet.ul.fsm import State
 from dicomnet.ul.negotiation import AcceptedContext
 
@@ -72,6 +72,20 @@ class MessageStream:
     def expects_more(self) -> bool:
         """True while a message or a PDU has begun and not ended: the peer has more to send."""
         return self._context_id != 0 or self.association.framer.mid_pdu
+
+    def receive_whole(self, data: memoryview) -> Message | None:
+        """The common case, at once: ``data`` is one PDU with one message without a data set. None: it is not."""
+        association = self.association
+        if self._context_id or not association.receives_plainly:
+            return None
+        found = whole_command(data, association.max_length)
+        if found is None or found[0] not in association.contexts:
+            return None
+        context_id, encoded = found
+        command = templates.decode(encoded)
+        if command is None or command.has_dataset:
+            return None
+        return Message(context_id, command, None, encoded)
 
     def receive_data(self, data: Buffer, now: float) -> list[Event]:
         """Bytes from the peer → what they brought: messages, and the association's other events, in order."""

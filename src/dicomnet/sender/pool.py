@@ -43,6 +43,7 @@ _POLL: Final = 0.1  # seconds between two looks at what can only be asked: wheth
 _NAP: Final = 0.002  # seconds in which outcomes gather: to wake up for each of them costs more than to send it
 _FEW: Final = 16  # files that wait: with fewer the end is near, and nobody naps
 _GRACE: Final = 0.2  # seconds for a line that connects; it cannot be interrupted, and ends by its own time limit
+_LAST_WORDS: Final = 0.5  # seconds for peers to close their connections when they were told of an abort
 _LONGEST_WAIT: Final = 30.0  # seconds between two attempts
 _NOT_NOW: Final = (AssociationAborted, AssociationRejected, DeadlineExceeded, RemoteProtocolError, TransportError)
 
@@ -183,6 +184,7 @@ class Pool:
             raise
 
     def _join(self) -> None:
+        """Wait for all lines, but not for those that connect."""
         while self._lines:
             line = self._lines[0]
             line.thread.join(_GRACE)
@@ -199,9 +201,14 @@ class Pool:
             self._ending = self.aborting = True
             self._changed.notify_all()
             lines = list(self._lines)
+        connections = [line.association._connection for line in lines if line.association is not None]
+        for connection in connections:
+            connection.stop(at_once=False)
+        deadline = time.monotonic() + _LAST_WORDS
         for line in lines:
-            if (association := line.association) is not None:
-                association._connection.stop(at_once=False)
+            line.thread.join(max(deadline - time.monotonic(), 0.0))
+        for connection in connections:  # of peers that do not read, or close
+            connection.transport.wake()
         self._join()
 
     def wake(self) -> None:

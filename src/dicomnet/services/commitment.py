@@ -256,8 +256,8 @@ class User:
             return Response(Status.INVALID_ARGUMENT_VALUE, error_comment="unknown Transaction UID")
         if self._on_result is not None:
             self._on_result(uid, result)
-        if transaction is not None:
-            transaction._result.set_result(result)
+        if transaction is not None:  # who waits for it may release the association at once
+            request.then = lambda: transaction._result.set_result(result)
         return Response(Status.SUCCESS)
 
 
@@ -403,17 +403,17 @@ class _Provider:
 
     def outcome(self, instances: tuple[Instance, ...]) -> dict[Instance, int]:
         """Failure reason of each, 0 for those that are safe."""
+        missing = int(FailureReason.NO_SUCH_INSTANCE)
         try:
             found = self._verify(instances)
+            if not isinstance(found, Mapping):
+                found = dict.fromkeys(map(str, found), 0)
+            return {instance: int(found.get(instance.sop_instance_uid, missing)) for instance in instances}
         except StatusError as error:
             return dict.fromkeys(instances, int(error.status))
         except Exception as error:  # the user's code: anything
             log.warning("storage commitment: the function that verifies failed", exc_info=error)
             return dict.fromkeys(instances, int(FailureReason.PROCESSING_FAILURE))
-        if not isinstance(found, Mapping):
-            found = dict.fromkeys(map(str, found), 0)
-        missing = int(FailureReason.NO_SUCH_INSTANCE)
-        return {instance: int(found.get(instance.sop_instance_uid, missing)) for instance in instances}
 
     def post(self, task: _Task) -> None:
         if not self._courier.post(task.calling_ae, task.report, task.over):

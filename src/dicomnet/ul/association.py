@@ -129,6 +129,17 @@ class Association:
         if self._artim is not None or self._wait is not None:
             self._check_waits(now)  # a peer that never stops sending must not keep us from looking at the clock
 
+    @property
+    def receives_plainly(self) -> bool:
+        """Established, between two PDUs, and with no time limit running: a whole P-DATA-TF changes nothing here."""
+        return (
+            self.state is State.ESTABLISHED
+            and not self.framer.mid_pdu
+            and self._artim is None
+            and self._wait is None
+            and not self._events
+        )
+
     def _receive_fragment(self, fragment: Fragment) -> None:
         if self.state is not State.ESTABLISHED:
             self._step(Event.P_DATA_TF)

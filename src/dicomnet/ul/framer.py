@@ -161,6 +161,17 @@ class Framer:
         return after
 
 
+def whole_command(data: memoryview, max_length: int) -> tuple[int, bytes] | None:
+    """Presentation context ID and command set if ``data`` is one P-DATA-TF that holds just that, whole; else None."""
+    size = len(data)
+    if size < 12:
+        return None
+    kind, length, pdv_length, context_id, control = _unpack_both(data)
+    if kind != 4 or length != size - 6 or pdv_length != size - 10 or control & 3 != 3 or length > (max_length or length):
+        return None
+    return context_id, bytes(data[12:])
+
+
 def p_data_header(context_id: int, control: int, length: int) -> bytes:
     """The headers of a P-DATA-TF with one PDV that holds a fragment of ``length`` bytes (PS3.8 9.3.5)."""
     return _pack_both(_P_DATA_TF, length + 6, length + 2, context_id, control)
