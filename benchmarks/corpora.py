@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FILES, START = "files", "start.dcm"  # in the folder of a corpus
-_VERSION = 3  # of what ``synthetic`` writes: part of each folder's name, so that the cache never hides a change
+_VERSION = 4  # of what ``synthetic`` writes: part of each folder's name, so that the cache never hides a change
 _MEMORY_DISK = Path("/dev/shm")
 _ROOM, _QUICK_ROOM = 7e9, 1e9  # bytes: all corpora together, the largest copy that arrives, and as much in reserve
 _PREFIX = slice(128, 132)

@@ -113,7 +113,7 @@ def store(settings: Settings) -> Scenario:
             Goal(of=_PAIR, against=_PYNETDICOM, at_least=10),
         ),
         note=f"The ping-pong exchanges {sizes[1]} and {sizes[3]} bytes, and keeps them too. {_PLACED}",
-        seconds=35,
+        seconds=30,
     )
 
 
@@ -148,14 +148,15 @@ def associations(settings: Settings) -> Scenario:
         ),
         note="One after the other, but where it says at once. Every SCP supports all storage SOP classes. The SCU is a "
         "bare one that sends ready-made PDUs and costs little; in the row with ↔ it is dicomnet, blocking.",
-        seconds=60,
+        seconds=55,
     )
 
 
 def find(settings: Settings) -> Scenario:
     """C-FIND with many matches."""
     ours, theirs = "dicomnet → findscu", "pynetdicom → findscu"
-    few = settings.corpus("query", quick=1_000, full=5_000).files[0]
+    count = 1_000 if settings.quick else 5_000
+    few = settings.corpus("query", quick=count, full=count).files[0]
     many = settings.corpus("query", quick=1_000, full=100_000).files[0]
     own = Contender(
         name="dicomnet → dicomnet SCU",
@@ -166,7 +167,7 @@ def find(settings: Settings) -> Scenario:
     )
     lots = f"dicomnet → findscu, {sum(1 for _ in read(many)):,}"
     return Scenario(
-        title=f"C-FIND: {1_000 if settings.quick else 5_000:,} matches of 12 attributes, answered with pydicom Datasets",
+        title=f"C-FIND: {count:,} matches of 12 attributes, answered with pydicom Datasets",
         unit="matches/s",
         contenders=(
             _finds(ours, peers.dicomnet_finds("answer", str(few)), few),
@@ -231,7 +232,7 @@ def startup(_: Settings) -> Scenario:
         ),
         note="`import dicomnet` loads names when they are used; the row after it has used the blocking face's.",
         measure=launch,
-        seconds=30,
+        seconds=25,
     )
 
 

@@ -140,9 +140,9 @@ MEMORY = (
 BUYS = (
     ("one association, window 1", "both_ends", "dicomnet send → dicomnet receive, window 1"),
     ("one association, window 16", "both_ends", "dicomnet send → dicomnet receive, window 16"),
-    ("2 associations, 2 workers", "by_associations", "dicomnet, 2"),
-    ("4 associations, 2 workers", "by_associations", "dicomnet, 4"),
-    ("8 associations, 2 workers", "by_associations", "dicomnet, 8"),
+    ("2 associations, 2 sending processes, 2 workers", "by_associations", "dicomnet, 2"),
+    ("4 associations, 2 sending processes, 2 workers", "by_associations", "dicomnet, 4"),
+    ("8 associations, 2 sending processes, 2 workers", "by_associations", "dicomnet, 8"),
     ("8 senders (DCMTK), 1 worker", "crowd_small", "dicomnet receive, 1 worker"),
     ("8 senders (DCMTK), 2 workers", "crowd_small", "dicomnet receive, 2 workers"),
 )

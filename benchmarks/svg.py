@@ -67,7 +67,7 @@ def line_chart(
         _text(_LEFT, 28, title, "text title"),
         *_grid(across, up, xs, rows),
         _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 14, x, "text", "middle"),
-        _text(_LEFT - 8, _TOP - 6, y, "text", "end"),
+        _text(_LEFT - 8, 28, y, "text", "end"),
     ]
     ends = _apart([up.place(points[-1][1]) for _, points in lines])
     for number, ((name, points), end) in enumerate(zip(lines, ends, strict=True)):
@@ -76,7 +76,7 @@ def line_chart(
         parts.append(f'<g class="line{number % len(_SHAPES)}">')
         parts.append(f'<polyline points="{" ".join(f"{px:.1f},{py:.1f}" for px, py in places)}"/>')
         parts += [shape.format(x=px, y=py) for px, py in places]
-        parts.append(_text(places[-1][0] + 12, end + 4, name, f"line{number % len(_SHAPES)}") + "</g>")
+        parts.append(_text(places[-1][0] + 12, end + 4, name, "name") + "</g>")
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

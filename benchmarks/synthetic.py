@@ -28,6 +28,7 @@ from benchmarks.corpora import FILES, START
 
 _SEED = 20240517
 _FRAME = 512 * 512 * 2  # bytes
+_MARK = 999_999  # an instance number to be replaced
 
 
 def main() -> None:
@@ -49,13 +50,22 @@ def main() -> None:
 
 
 def _small(random: Random, folder: Path, count: int, _: int) -> None:
-    for number in range(1, count + 1):
-        _write(_mr(random, number), _path(folder, number))
+    _series(random, folder, count, _mr(random, _MARK))
 
 
 def _ct(random: Random, folder: Path, count: int, _: int) -> None:
+    _series(random, folder, count, _ct_slice(random, _MARK))
+
+
+def _series(random: Random, folder: Path, count: int, first: Dataset) -> None:
+    """Images like the first one, but for instance UID, instance number and pixels."""
+    path = _path(folder, 1)
+    _write(first, path)
+    size = len(first.PixelData)
+    head, mark, uid = path.read_bytes()[:-size], str(_MARK).encode(), first.SOPInstanceUID.encode()
     for number in range(1, count + 1):
-        _write(_ct_slice(random, number), _path(folder, number))
+        changed = head.replace(uid, _uid(random).encode()).replace(mark, f"{number:06}".encode())
+        _path(folder, number).write_bytes(changed + random.randbytes(size))
 
 
 def _large(random: Random, folder: Path, count: int, _: int) -> None:
@@ -160,8 +170,8 @@ def _ct_slice(random: Random, number: int) -> Dataset:
     for keyword, value in _CT_VALUES.items():
         setattr(data_set, keyword, value)
     data_set.InstanceNumber = number
-    data_set.SliceLocation = f"{number * 0.75:.2f}"
-    data_set.ImagePositionPatient = ["-180", "-180", f"{number * 0.75:.2f}"]
+    data_set.SliceLocation = "0.75"
+    data_set.ImagePositionPatient = ["-180", "-180", "0.75"]
     data_set.ProcedureCodeSequence = [_code("P5-08000", "CT of chest"), _code("P5-08010", "CT with contrast")]
     data_set.AnatomicRegionSequence = [_code("T-D3000", "Chest")]
     data_set.ReferencedImageSequence = [_reference(random) for _ in range(12)]
@@ -253,7 +263,7 @@ def _reference(random: Random) -> Dataset:
 
 
 def _uid(random: Random) -> str:
-    return f"2.25.{random.getrandbits(128)}"
+    return f"2.25.{random.randrange(10**37, 10**38)}"  # all of the same length
 
 
 def _path(folder: Path, number: int) -> Path:

@@ -1,12 +1,15 @@
 """``EncodedDataset`` (api.md §4): bytes that nobody touches, in memory or in a file; every file that pydicom ships."""
 
+import copy
 import errno
 import gc
 import os
+import pickle
 import shutil
 import struct
 import tempfile
 import threading
+import tracemalloc
 import warnings
 import zlib
 from pathlib import Path
@@ -18,10 +21,14 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from dicomnet.config import Limits
-from dicomnet.dataset import UNCOMPRESSED, EncodedDataset, Spool, encode_for, inflate, load_file, prepare
+from dicomnet.dataset import UNCOMPRESSED, EncodedDataset, Spool, encode_for, load_file, prepare, spools
+from dicomnet.dimse.messages import CommandField, Request
 from dicomnet.errors import InvalidDataset, NoAcceptedContext
 from dicomnet.part10 import HEAD, header
+from dicomnet.ul import negotiation
+from dicomnet.ul.association import Association
 from dicomnet.ul.negotiation import AcceptedContext
+from dicomnet.views import inflate
 from tests.pydicom_files import DICOM_FILES, OTHER_FILES, VARIED_FILES, WITHOUT_PREFIX, name, shipped
 from tests.test_spool import full_disk
 
@@ -378,6 +385,113 @@ def test_chunks_are_the_data_set(data, size):
     chunks = list(EncodedDataset(data, EXPLICIT).chunks(size))
     assert b"".join(chunks) == data
     assert all(0 < len(chunk) <= size for chunk in chunks)
+
+
+# --- elements by their keywords --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spool_size", [1, 1 << 30])
+def test_an_element_is_an_attribute_by_its_keyword(tmp_path, spool_size):
+    """api.md §4: ``request.dataset.PatientID``, whether it waits in memory or in a file."""
+    dataset = received(EncodedDataset.from_file(shipped("CT_small.dcm")), tmp_path, spool_size)
+    assert (dataset.PatientID, dataset.Rows) == ("1CT1", 128)
+    assert len(dataset.PixelData) == 128 * 128 * 2
+    assert dataset.PatientID == dataset.decode().PatientID
+    assert hasattr(dataset, "PatientName")
+    assert not hasattr(dataset, "PatientComments")
+
+
+@pytest.mark.parametrize("attribute", ["NoSuchThing", "patient_id", "_PatientID", "OverlayData", "__array__"])
+def test_what_is_no_keyword_is_no_attribute(attribute):
+    """AttributeError, and nothing is decoded for it."""
+    with pytest.raises(AttributeError, match=attribute):
+        getattr(EncodedDataset(b"nothing that could be read", DEFLATED), attribute)
+
+
+def test_an_element_of_what_cannot_be_read_is_an_error():
+    """InvalidDataset, as ``decode`` raises it."""
+    with pytest.raises(InvalidDataset):
+        EncodedDataset(b"\xff" * 100, DEFLATED).PatientID  # noqa: B018
+
+
+@pytest.fixture
+def sparse(tmp_path):
+    """A data set of 256 MB in a file."""
+    head = header(EXPLICIT, CT, "1.2.3", None) + bytes(EncodedDataset.from_dataset(new_dataset(PatientID="P")))
+    pixels = struct.pack("<HH2sxxI", 0x7FE0, 0x0010, b"OW", 256 << 20)
+    with open(tmp_path / "large", "wb") as file:
+        file.write(head + pixels)
+        file.truncate(len(head + pixels) + (256 << 20))
+    return EncodedDataset.from_file(tmp_path / "large")
+
+
+def test_what_lies_in_a_file_is_not_loaded_for_a_few_elements(sparse):
+    """A handler that looks at a name does not cost the memory that the pixels would."""
+    tracemalloc.start()
+    try:
+        assert sparse.PatientID == "P"
+        assert "PixelData" not in sparse.decode(stop_before_pixels=True)
+        assert sparse.decode(specific_tags=["PatientID"]).PatientID == "P"
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_data_set_from_a_file_can_be_copied_and_pickled(tmp_path):
+    """What pydicom read it from is no part of it."""
+    dataset = EncodedDataset.from_file(shutil.copy(shipped("CT_small.dcm"), tmp_path))
+    for copied in (copy.deepcopy(dataset.decode()), pickle.loads(pickle.dumps(dataset.decode()))):
+        assert copied == dataset.decode()
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_kept_in_memory_is_known(tmp_path):
+    """The received data sets of one association are bounded together."""
+    original = EncodedDataset.from_file(shipped("CT_small.dcm"))
+    assert original.in_memory == 0
+    assert received(original, tmp_path, 1).in_memory == 0
+    assert received(original, tmp_path).in_memory == original.size
+    assert load_file(shipped("MR_small.dcm")).in_memory > 9000
+
+
+def test_data_sets_share_what_memory_there_is(tmp_path):
+    """Limits.spool_size: for all that one association holds, also while they grow."""
+    association = Association(requestor=False)
+    association.request = negotiation.request("TO", "FROM", [CT])
+    held = 0
+    open_sink = spools(association, Limits(spool_size=100), tmp_path, lambda: held)
+    request = Request(CommandField.C_STORE, 1, CT, "1.2.3", has_dataset=True)
+    results = []
+    for others, size in ((0, 100), (0, 101), (60, 40), (60, 41), (200, 1)):
+        sink = open_sink(request, AcceptedContext(1, CT, EXPLICIT))
+        held = others
+        sink.write(memoryview(bytes(size)))
+        results.append(sink.close().in_memory)
+    assert results == [100, 0, 40, 0, 0]
+    sink = open_sink(request, AcceptedContext(1, CT, EXPLICIT))
+    held = 0
+    sink.write(memoryview(bytes(50)))
+    sink.flush()
+    held = 60
+    sink.write(memoryview(b"\1" * 10))
+    dataset = sink.close()
+    assert dataset.in_memory == 0
+    assert bytes(dataset) == bytes(50) + b"\1" * 10
+    dataset.save(tmp_path / "saved")
+    meta = pydicom.filereader.read_file_meta_info(tmp_path / "saved")
+    assert (meta.SendingApplicationEntityTitle, meta.ReceivingApplicationEntityTitle) == ("FROM", "TO")
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 16 * 1024, 1 << 20])
+@pytest.mark.parametrize("spool_size", [1, 1 << 30])
+def test_the_first_bytes(tmp_path, spool_size, size):
+    """``head``: as many as were asked for, or all; those of a received file from memory as far as they are there."""
+    original = EncodedDataset.from_file(shipped("CT_small.dcm"))
+    dataset = received(original, tmp_path, spool_size)
+    assert dataset.head(size) == bytes(original)[:size]
+    assert EncodedDataset(bytearray(b"abc"), EXPLICIT).head(size) == b"abc"[:size]
 
 
 # --- hostile input --------------------------------------------------------------------------------------------------

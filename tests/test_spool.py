@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from dicomnet import spool
-from dicomnet.spool import ByteSpool, SpooledFile, replacing, write_all
+from dicomnet.spool import ByteSpool, SpooledFile, replacing, write_all, write_whole
 
 
 @contextlib.contextmanager
@@ -65,6 +65,38 @@ def test_pieces_may_be_written_together(tmp_path):
         spooling.write(memoryview(b"0123456789"))
     finished = spooling.finish()
     assert Path(finished.path).read_bytes() == b"0123456789" * 1100
+
+
+def test_many_small_pieces_take_no_more_memory_than_their_bytes():
+    """A peer that sends a byte at a time: no object for each."""
+    spooling = filled([b"x"] * 20_000, 1 << 20, None)
+    assert len(spooling._kept) <= 3
+    assert spooling.finish() == b"x" * 20_000
+
+
+@pytest.mark.parametrize("size", [1000, 40_000])
+def test_the_beginning_of_a_file_is_known_without_reading_it(tmp_path, size):
+    """As much as came until it was opened, 16 KiB at most."""
+    pieces = [bytes([number]) * size for number in range(60)]
+    spooling = filled(pieces, 3 * size, tmp_path)
+    spooling.finish()
+    assert spooling.beginning == b"".join(pieces)[: min(4 * size, 16 * 1024)]
+
+
+@given(st.lists(st.integers(0, 30)), st.lists(st.integers(0, 30)))
+def test_memory_is_shared_with_what_others_hold(sizes, held):
+    """``held``: as it is when a piece is taken."""
+    others = iter(held)
+    with tempfile.TemporaryDirectory() as folder:
+        spooling = ByteSpool(50, folder, lambda: next(others, 0))
+        total, in_file = 0, False
+        for index, size in enumerate(size for size in sizes if size):
+            spooling.write(memoryview(bytes(size)))
+            spooling.flush()
+            total += size
+            in_file = in_file or total + (held[index] if index < len(held) else 0) > 50
+            assert len(os.listdir(folder)) == in_file
+        spooling.discard()
 
 
 @pytest.mark.parametrize("most", [1, 100])
@@ -153,6 +185,24 @@ def test_the_private_folder_goes_with_the_process_and_not_with_its_children():
     assert not Path(folder).exists()
 
 
+def test_names_of_temporary_files_are_each_process_own(tmp_path):
+    """Also of one that was forked: two that receive into one folder never meet."""
+    first = filled([b"12345"], 1, tmp_path).finish()
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            os.write(writer, filled([b"12345"], 1, tmp_path).finish().path.encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        second = Path(pipe.read().decode())
+    assert Path(first.path).name.startswith(f".receiving-{os.getpid()}-")
+    assert second.name.startswith(f".receiving-{child}-")
+    assert second.name.split("-")[2] != first.path.split("-")[-2]
+
+
 # --- files that appear whole ----------------------------------------------------------------------------------------
 
 
@@ -212,6 +262,26 @@ def test_a_relative_name_is_one_in_the_working_folder(tmp_path, monkeypatch):
     with replacing("file") as descriptor:
         os.write(descriptor, b"new")
     assert (tmp_path / "file").read_bytes() == b"new"
+    write_whole("file", [b"newer"])
+    assert os.listdir(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"newer"
+
+
+def test_what_is_all_here_is_written_at_once(tmp_path):
+    """The same promise, with the fewest system calls."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(OSError, match="File too large"), full_disk(1024):
+        write_whole(str(path), [bytes(4096)])
+    assert path.read_bytes() == b"old"
+    write_whole(str(path), [b"12", b"", memoryview(b"345")])
+    assert path.read_bytes() == b"12345"
+    with pytest.raises(FileNotFoundError):
+        write_whole(str(tmp_path / "missing" / "file"), [b""])
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        write_whole(str(tmp_path / "folder"), [b""])
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 
 # --- writing --------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ LAYERS = (
     ("errors", "config", "models"),
     ("ul",),
     ("dimse",),
-    ("part10", "spool", "scan", "dataset", "ae", "identity", "credentials", "certificates", "tls"),
+    ("part10", "spool", "scan", "flat", "views", "dataset", "ae", "identity", "credentials", "certificates", "tls"),
     ("transport", "admission", "workers", "codec", "opening"),
     ("blocking", "aio", "callbacks"),  # the faces
     ("sender", "files", "services"),
@@ -38,7 +38,7 @@ NOT_IN_THE_CORE = {
     *("logging", "os", "random", "pydicom", "queue"),
 }
 # pydicom's dictionary of UIDs and its Dataset; its reader and writer are for dataset.py alone.
-MAY_IMPORT_PYDICOM = {"dataset", "ae", "codec", "sender", "callbacks.associate", "callbacks.commands"}
+MAY_IMPORT_PYDICOM = {"dataset", "flat", "ae", "codec", "sender.contexts", "callbacks.associate", "callbacks.commands"}
 MADE_OF_DATASETS = ("cli", "services")  # layers that nobody imports who does not want data sets
 # What the extras install, and who uses it.
 OPTIONAL = {"cli": {"click", "rich"}, "identity": {"cryptography"}, "certificates": {"cryptography"}}

@@ -1,6 +1,6 @@
 """DICOM networking: associations, DIMSE services, storage; fast, exact, in pure Python.
 
-This module is the blocking face; ``DicomNet`` is the callback face. The names in ``__all__`` are the public ones. Each
+This module is the blocking face, ``dicomnet.aio`` the asyncio face, ``DicomNet`` the callback face. The names in ``__all__`` are the public ones. Each
 is imported when it is first used, so that a program (the command line's ``--help``, say) pays for what it needs.
 """
 
@@ -102,6 +102,7 @@ _MODULES = {
     "ul.negotiation": ("AcceptedContext", "PresentationContext"),
     "ul.pdu": ("ContextResult",),
 }
+_SUBMODULES = ("aio",)  # which are there without an import of their own
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [*sorted(_MODULE_OF), "StorageClasses", "Verification"]
@@ -112,6 +113,8 @@ def __getattr__(name: str) -> Any:
         value: Any = import_module("dicomnet.ae").storage_classes()
     elif name in _MODULE_OF:
         value = getattr(import_module(f"dicomnet.{_MODULE_OF[name]}"), name)
+    elif name in _SUBMODULES:
+        value = import_module(f"dicomnet.{name}")
     else:
         raise AttributeError(f"module 'dicomnet' has no attribute {name!r}")
     globals()[name] = value
@@ -119,4 +122,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_SUBMODULES})

@@ -188,6 +188,14 @@ class EncodedDataset:
         with self._open() as file:
             return file.read(min(size, self.size))
 
+    def _open_whole(self) -> BinaryIO:
+        """Raises OSError, and InvalidDataset if the file became shorter than it was."""
+        file = self._open()
+        if os.fstat(file.fileno()).st_size < self._offset + self.size:
+            file.close()
+            raise InvalidDataset("the file became shorter than it was")
+        return file
+
     def _open(self) -> BinaryIO:
         file = open(self._path, "rb")  # noqa: SIM115  (handed to the caller's with)
         file.seek(self._offset)
@@ -204,9 +212,7 @@ class EncodedDataset:
 
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[MappedView]:
-        with open(self._path, "rb") as file:
-            if os.fstat(file.fileno()).st_size < self._offset + self.size:
-                raise InvalidDataset("the file became shorter than it was")
+        with self._open_whole() as file:
             mapped = mmap.mmap(file.fileno(), self._offset + self.size, access=mmap.ACCESS_READ)
         try:
             yield MappedView(memoryview(mapped)[self._offset :], mapped, self._offset)
@@ -250,20 +256,23 @@ class EncodedDataset:
         syntax = EXPLICIT_VR_LITTLE_ENDIAN if deflated else self.transfer_syntax
         header = part10.header(syntax, self.sop_class_uid, self.sop_instance_uid, self._ae_titles)
         limits = self._limits or _DEFAULT_LIMITS
-        file: Any
-        if deflated:
-            file = BytesIO(b"".join(itertools.chain((header,), inflate(self.chunks(), self.size, limits))))
-        elif data is None:
-            file = Headed(header, self._open(), self._offset, self.size)
-        else:
-            file = BytesIO(b"".join((header, data)))
-        try:
-            dataset = dcmread(file, **options)
-            _check_nesting(dataset, limits.sequence_nesting)
-        except InvalidDataset:
-            raise
-        except Exception as error:  # pydicom documents no closed set of errors for bytes that are no data set
-            raise InvalidDataset(f"pydicom cannot read this data set: {error}") from error
+        with contextlib.ExitStack() as stack:
+            file: Any
+            if deflated:
+                file = BytesIO(b"".join(itertools.chain((header,), inflate(self.chunks(), self.size, limits))))
+            elif data is not None or "defer_size" in options:  # what is deferred is read from memory
+                file = BytesIO(b"".join(itertools.chain((header,), self.chunks())))
+            else:
+                file = Headed(header, stack.enter_context(self._open_whole()), self._offset)
+            try:
+                dataset = dcmread(file, **options)
+                _check_nesting(dataset, limits.sequence_nesting)
+            except InvalidDataset:
+                raise
+            except Exception as error:  # pydicom documents no closed set of errors for bytes that are no data set
+                raise InvalidDataset(f"pydicom cannot read this data set: {error}") from error
+            if isinstance(file, Headed):
+                dataset.buffer = None  # all that there is to read has been read
         if deflated:
             dataset.file_meta.TransferSyntaxUID = UID(self.transfer_syntax)
         return dataset

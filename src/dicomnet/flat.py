@@ -68,15 +68,15 @@ def encode(dataset: Dataset, transfer_syntax: str) -> bytes | None:
 
 
 class _Writer:
-    """Writes the elements that are plain. ``encoding`` is Python's name of the character set, None if it is not plain."""
+    """Writes elements. ``encoding`` is Python's name of the character set, None if that is not plain."""
 
     def __init__(self) -> None:
         from pydicom import charset, dataelem, multival, valuerep
 
-        self._read = dataelem.RawDataElement
-        self._set = dataelem.DataElement
-        self._list = multival.MultiValue
-        self._name = valuerep.PersonName
+        self._read: Any = dataelem.RawDataElement
+        self._set: Any = dataelem.DataElement
+        self._list: Any = multival.MultiValue
+        self._name: Any = valuerep.PersonName
         self.default_encoding = charset.default_encoding
         self._encodings: dict[Any, str] = {term: charset.python_encoding[term] for term in _CHARACTER_SETS}
         # By VR: its bytes, whether its length takes four bytes, and what makes bytes of a value.
@@ -95,9 +95,10 @@ class _Writer:
 
     def encode(self, dataset: Dataset, implicit: bool, encoding: str | None, depth: int) -> bytes:
         """Raises _NotPlain, and whatever comes of a value that is not what it should be."""
-        elements = [(int(tag), element) for tag, element in dataset.items()]
+        elements: list[tuple[int, Any]] = [(int(tag), element) for tag, element in dataset.items()]
         elements.sort()  # no two tags are equal, so that nothing else is compared
         parts: list[bytes] = []
+        fits: bool | None = None
         for tag, element in elements:
             group, number = tag >> 16, tag & 0xFFFF
             if tag < _FIRST or tag == _PIXEL_DATA:
@@ -105,7 +106,8 @@ class _Writer:
             if not number:  # retired (PS3.5 7.2); pydicom does not write them
                 continue
             if type(element) is not self._set:
-                vr, is_long, value = self._as_it_was(dataset, element, implicit)
+                fits = _fits(dataset, implicit) if fits is None else fits
+                vr, is_long, value = self._as_read(element, implicit) if fits else _not_plain()
                 if tag == _CHARACTER_SET:
                     encoding = None
             elif element.is_undefined_length:
@@ -126,17 +128,15 @@ class _Writer:
             parts.append(value)
         return b"".join(parts)
 
-    def _as_it_was(self, dataset: Dataset, element: Any, implicit: bool) -> tuple[bytes, bool, bytes]:
+    def _as_read(self, element: Any, implicit: bool) -> tuple[bytes, bool, bytes]:
         """VR and value of an element that was read and not touched since."""
-        fits = dataset.original_encoding == (implicit, True)
-        if (
-            not fits
-            or type(element) is not self._read
-            or element.length == _UNDEFINED
-            or dataset.original_character_set != dataset._character_set
-        ):
+        if type(element) is not self._read or element.length == _UNDEFINED:
             raise _NotPlain
-        value = element.value or b""
+        value = element.value
+        if value is None:
+            if element.length or element.VR == "UN":  # its value is still to be read; its VR, to be looked up
+                raise _NotPlain
+            value = b""
         if implicit:
             return b"", False, value
         vr = element.VR.encode()
@@ -181,11 +181,11 @@ class _Writer:
 
     def _number_string(self, value: Any, _encoding: str | None) -> bytes:
         if type(value) is self._list:
-            text = "\\".join(map(_as_read, value))
+            text = "\\".join(map(_text_of, value))
         elif value is None:
             return b""
         elif isinstance(value, int | float | str):
-            text = _as_read(value)
+            text = _text_of(value)
         else:
             raise _NotPlain
         return (text + " " if len(text) & 1 else text).encode("latin-1")
@@ -211,19 +211,24 @@ def _number(pack: Callable[[Any], bytes]) -> Callable[[Any, str | None], bytes]:
     """What writes one number."""
 
     def write(value: Any, _encoding: str | None) -> bytes:
+        if type(value) in (int, float):
+            return pack(value)
         if value is None or value == "":
             return b""
-        if type(value) not in (int, float):
-            raise _NotPlain
-        return pack(value)
+        raise _NotPlain
 
     return write
 
 
-def _as_read(number: Any) -> str:
+def _text_of(number: Any) -> str:
     """A number as text, the one that it was read from if there is one."""
     text = getattr(number, "original_string", None)
     return str(number) if text is None else text
+
+
+def _fits(dataset: Dataset, implicit: bool) -> bool:
+    """Whether values that were read are right as they are: nothing changed their encoding."""
+    return dataset.original_encoding == (implicit, True) and dataset.original_character_set == dataset._character_set
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -234,7 +239,7 @@ def decode(data: bytes, transfer_syntax: str, header: bytes) -> FileDataset | No
 
     ``header``: preamble, prefix and file meta information, as ``part10.header`` makes them.
     """
-    if transfer_syntax not in (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN):
+    if transfer_syntax not in (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN) or not data:
         return None
     from pydicom.charset import convert_encodings, default_encoding
     from pydicom.dataset import FileDataset, FileMetaDataset

@@ -36,8 +36,8 @@ _SMALLEST_READ: Final = 16 * 1024  # an idle association holds no more
 _LARGEST_READ: Final = 512 * 1024  # several PDUs of the usual sizes
 _MOST_BUFFERS: Final = 1024  # IOV_MAX on every platform that has sendmsg
 HEAD_START: Final = 0.25  # RFC 8305 8: seconds that an address has before the next one is tried beside it
-_TLS_HANDSHAKE: Final = 0x16  # RFC 8446 5.1: the first byte that a TLS client sends
-_PDU_TYPES: Final = range(1, 8)  # PS3.8 9.3: the first byte that a DICOM peer sends
+TLS_HANDSHAKE: Final = 0x16  # RFC 8446 5.1: the first byte that a TLS client sends
+PDU_TYPES: Final = range(1, 8)  # PS3.8 9.3: the first byte that a DICOM peer sends
 
 
 class Waiter:
@@ -563,9 +563,9 @@ def asks_for_tls(first: Buffer) -> bool:
 
     Raises TransportError for what is neither.
     """
-    if not first or first[0] in _PDU_TYPES:
+    if not first or first[0] in PDU_TYPES:
         return False
-    if first[0] != _TLS_HANDSHAKE:
+    if first[0] != TLS_HANDSHAKE:
         raise TransportError(f"neither TLS nor DICOM: the first byte is 0x{first[0]:02X}")
     return True
 

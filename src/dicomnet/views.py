@@ -46,34 +46,28 @@ class MappedView:
 class Headed:
     """A header and a file from ``offset`` on, as one file for pydicom to read: what it passes over is not loaded."""
 
-    def __init__(self, header: bytes, file: BinaryIO, offset: int, size: int) -> None:
+    def __init__(self, header: bytes, file: BinaryIO, offset: int) -> None:
         self._header = header
         self._file = file
         self._shift = offset - len(header)
         self._position = 0
-        if os.fstat(file.fileno()).st_size < offset + size:
-            file.close()
-            raise InvalidDataset("the file became shorter than it was")
-
-    def __del__(self) -> None:
-        self._file.close()  # not before: values that were deferred are read later
 
     def read(self, size: int = -1) -> bytes:
         begun = self._header[self._position :]
-        if begun:
-            begun = begun[:size] if size >= 0 else begun
-            self._position += len(begun)
-            size = size - len(begun) if size >= 0 else size
+        if size >= 0:
+            begun = begun[:size]
+            size -= len(begun)
+        self._position += len(begun)
         if not size:
             return begun
         self._file.seek(self._position + self._shift)
-        read = self._file.read(size)
-        self._position += len(read)
-        return begun + read if begun else read
+        rest = self._file.read(size)
+        self._position += len(rest)
+        return begun + rest if begun else rest
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         if whence == os.SEEK_END:
-            offset += os.fstat(self._file.fileno()).st_size - self._shift
+            offset += self._file.seek(0, os.SEEK_END) - self._shift
         elif whence == os.SEEK_CUR:
             offset += self._position
         self._position = offset

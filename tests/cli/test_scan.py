@@ -7,10 +7,10 @@ from typing import Any
 
 import pydicom
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from pydicom.dataset import Dataset
 
-from dicomnet import EncodedDataset, InvalidDataset
+from dicomnet import EncodedDataset, InvalidDataset, scan
 from dicomnet.scan import PATIENT_ID, SERIES_INSTANCE_UID, STUDY_INSTANCE_UID, dataset_values, text_values
 from tests.cli.programs import BIG_ENDIAN, EXPLICIT, IMPLICIT, instance
 
@@ -61,6 +61,46 @@ def test_a_cut_off_head_never_misleads(syntax: str) -> None:
     data = bytes(with_sequence(syntax, undefined=True))
     known = [text_values(data[:end], syntax, TAGS) for end in range(len(data))]
     assert {repr(one) for one in known} == {repr(None), repr(EXPECTED)}
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES[:3])
+@pytest.mark.parametrize("undefined", [True, False])
+def test_data_sets_of_the_same_layout_are_told_apart(syntax: str, undefined: bool) -> None:
+    """Where the values were in one is kept; what they are is not."""
+    data = bytes(with_sequence(syntax, undefined))
+    for number in (1, 2, 3, 4):
+        patient, series = f"P{number}", f"1.2.{number}.0"
+        another = data.replace(b"P1", patient.encode()).replace(b"1.2.3.0", series.encode())
+        expected = {**EXPECTED, PATIENT_ID: patient, SERIES_INSTANCE_UID: series}
+        assert text_values(another, syntax, TAGS) == expected
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_what_was_seen_before_changes_nothing(data: st.DataObject) -> None:
+    """Whatever bytes are changed in a data set whose layout is known: as if it were not."""
+    syntax = data.draw(st.sampled_from(SYNTAXES[:3]))
+    known = bytes(with_sequence(syntax, undefined=data.draw(st.booleans())))
+    changed = bytearray(known)
+    for at in data.draw(st.lists(st.integers(0, len(known) - 1), max_size=3)):
+        changed[at] = data.draw(st.integers(0, 255))
+    cut = bytes(changed)[: data.draw(st.integers(0, len(known)))]
+    for variant in (bytes(changed), cut):
+        scan._walker.cache_clear()
+        expected = text_values(variant, syntax, TAGS, whole=True)
+        for _ in range(3):
+            text_values(known, syntax, TAGS, whole=True)
+        assert text_values(variant, syntax, TAGS, whole=True) == expected
+
+
+def test_what_is_kept_of_layouts_is_bounded() -> None:
+    """A peer that sends ever new ones takes no memory."""
+    scan._walker.cache_clear()
+    for number in range(3 * scan._MOST_LAYOUTS):
+        data = bytes(instance(StudyDescription="x" * number))
+        for _ in range(3):
+            assert text_values(data, EXPLICIT, TAGS) == EXPECTED
+    assert len(scan._walker(False, False, TAGS).layouts) <= scan._MOST_LAYOUTS
 
 
 def test_long_sequences_in_front_are_read_past_the_head() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import dicomnet
+from dicomnet.cli.interrupt import Interrupt
 from tests.cli.conftest import Done, Scp
 from tests.cli.programs import COMMAND, HOST, JPEG_LS, dicomnet_command, file, receiving
 
@@ -27,7 +28,7 @@ def test_each_file_is_a_line_and_the_last_one_sums_up(command: Command, serve: S
     assert (done.code, done.err) == (0, "")
     assert lines == [f"sent {one}", f"sent {two}"]
     assert summary.startswith("2 sent (")
-    assert summary.endswith("; 0 failed, 1 skipped (no DICOM instances)")
+    assert summary.endswith("; 0 failed, 1 skipped (no DICOM instances); 1 association, window 1")
 
 
 def test_json_lines(command: Command, serve: Serve, tmp_path: Path) -> None:
@@ -45,6 +46,24 @@ def test_json_lines(command: Command, serve: Serve, tmp_path: Path) -> None:
     }  # fmt: skip
     assert (failed["event"], failed["path"], failed["status"]) == ("failed", str(two), 0xA900)
     assert [summary[name] for name in ("sent", "failed", "skipped", "interrupted")] == [1, 1, 1, False]
+    assert (summary["associations"], summary["window"]) == (1, 1)
+
+
+def test_associations_window_and_processes_as_wanted(command: Command, serve: Serve, tmp_path: Path) -> None:
+    scp = serve(async_ops=(8, 8))
+    for number in range(100):
+        file(tmp_path, number)
+    done = command("send", scp.peer, tmp_path, "-q", "--associations", 2, "--window", 4)
+    assert done.out.endswith("; 2 associations, window 4\n")
+    done = command("send", scp.peer, tmp_path, "-q", "--associations", 2, "--processes", 2)
+    assert done.out.endswith("; 2 associations, window 8\n")
+    assert len(scp.received) == 200
+
+
+def test_processes_do_not_go_with_tls(command: Command, tmp_path: Path, free_port: int) -> None:
+    done = command("send", f"SCP@{HOST}:{free_port}", file(tmp_path), "--tls", "--processes", 2)
+    assert done.code == 2
+    assert "--processes" in done.err
 
 
 def test_quiet_tells_failures_and_the_sum(command: Command, serve: Serve, tmp_path: Path) -> None:
@@ -123,15 +142,18 @@ def test_further_attempts_are_told(command: Command, serve: Serve, tmp_path: Pat
 
 
 def test_interrupted_it_releases_after_the_file_under_way_and_is_130(
-    command: Command, serve: Serve, tmp_path: Path
+    command: Command, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scp = serve()
+    scp, taken = serve(), threading.Event()
+    handle = Interrupt._handle
+    monkeypatch.setattr(Interrupt, "_handle", lambda *arguments: (handle(*arguments), taken.set()))
 
     def interrupt(request: Any) -> int:
         if request.message_id == 2:
             main = threading.main_thread().ident
             assert main is not None
             signal.pthread_kill(main, signal.SIGINT)
+            assert taken.wait(30)
         return 0
 
     scp.answer = interrupt

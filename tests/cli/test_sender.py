@@ -130,7 +130,7 @@ def test_past_128_contexts_the_next_association_follows(
     for number, sop_class in enumerate(classes):
         file(tmp_path, number, sop_class=sop_class)
     scp = serve(contexts=classes)
-    done = outcomes(tmp_path, scp)
+    done = outcomes(tmp_path, scp, associations=1)
     assert [outcome.status for outcome in done] == [0] * len(classes)
     assert [len(association.request.contexts) for association in scp.associations] == [128, 128]
     assert [scp.ended().error for _ in scp.associations] == [None, None]
@@ -387,8 +387,8 @@ def test_as_many_associations_as_wanted_are_used_at_once(tmp_path: Path, serve: 
 def test_it_finds_out_by_itself_that_several_associations_help(tmp_path: Path, serve: Serve) -> None:
     """One would wait for each answer; the peer has time for others meanwhile."""
     path, scp = file(tmp_path), serve()
-    pause = threading.Event()
-    scp.answer = lambda request: pause.wait(0.005) and 0 or 0
+    slow = threading.Event()
+    scp.answer = lambda request: int(slow.wait(0.005))
     running = send([path] * 600, scp.peer)
     assert all(outcome.ok for outcome in running)
     assert running.associations > 1
@@ -401,8 +401,8 @@ def test_a_peer_that_takes_no_further_association_gets_all_on_the_first(
 ) -> None:
     """PS3.8 Table 9-21: no file fails of it, nor is tried again."""
     path, scp = file(tmp_path), serve(max_associations=1)
-    pause = threading.Event()
-    scp.answer = lambda request: pause.wait(0.001) and 0 or 0
+    slow = threading.Event()
+    scp.answer = lambda request: int(slow.wait(0.001))
     done = outcomes([path] * 300, scp, associations=associations)
     assert {(outcome.status, outcome.attempts) for outcome in done} == {(0, 1)}
     assert len(done) == len(scp.received) == 300

@@ -48,7 +48,7 @@ def test_one_who_cannot_be_reached_holds_up_nobody_else() -> None:
     stuck, done = threading.Event(), threading.Event()
     it = quick(workers=2)
     it.post("A", lambda: [None, stuck.wait(PATIENCE)][0])
-    it.post("A", done.clear)
+    it.post("A", lambda: None)
     it.post("B", done.set)
     assert done.wait(PATIENCE)
     assert it.waiting("A") == 2
@@ -96,10 +96,10 @@ def test_there_is_an_end_to_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(courier, "MOST_WAITING", 2)
     gate = threading.Event()
     it = quick()
-    assert it.post("A", lambda: [None, gate.wait(PATIENCE)][0])
-    assert it.post("B", gate.clear)
+    for addressee in ("A", "B"):
+        assert it.post(addressee, lambda: [None, gate.wait(PATIENCE)][0])
     assert it.full
-    assert not it.post("C", gate.clear)
+    assert not it.post("C", gate.set)
     gate.set()
     assert it.settled(PATIENCE)
     assert not it.full
@@ -120,7 +120,7 @@ def test_closing_drops_what_waits() -> None:
     assert started.wait(PATIENCE)
     it.close()
     assert it.full
-    assert not it.post("A", gate.clear)
+    assert not it.post("A", gate.set)
     gate.set()
     assert it.settled(PATIENCE)
     assert not done

@@ -26,7 +26,7 @@ from dicomnet.dimse import io
 from dicomnet.dimse.conversation import Conversation, Orphan
 from dicomnet.errors import DeadlineExceeded, DicomNetworkError, TransportError
 from dicomnet.tls import TlsInfo
-from dicomnet.transport import Buffer, after, check_mapped
+from dicomnet.transport import PDU_TYPES, TLS_HANDSHAKE, Buffer, after, check_mapped
 from dicomnet.ul import association as ul
 from dicomnet.ul.fsm import State
 
@@ -85,6 +85,8 @@ class Connection(asyncio.BufferedProtocol):
         self._socket: socket.socket | None = None  # None: not yet, or no more
         self._transport: asyncio.Transport | None = None
         self._tls: Tls | None = None
+        self._begun = False  # what arrives is handed on; until then it is kept:
+        self._early = b""
         self._reading = False
         self._buffer = memoryview(bytearray(_SMALLEST_READ))
         self._received_at = 0.0
@@ -111,7 +113,6 @@ class Connection(asyncio.BufferedProtocol):
     async def attach(self, sock: socket.socket) -> None:
         """Take over ``sock``, a connection that stands. Nothing is read before somebody waits for it."""
         self._socket = sock
-        self._arm()
         try:
             await self.loop.create_connection(lambda: self, sock=sock)
         except BaseException:
@@ -132,28 +133,54 @@ class Connection(asyncio.BufferedProtocol):
         try:
             tls = self._tls = Tls(context, server_side=server_side, server_hostname=server_hostname)
             while not tls.handshake():
-                self._write_handshake(tls)
-                if not await self.until(lambda: tls.fed or self._told, deadline):
+                self._write_encrypted(tls)
+                if not await self.until(lambda: tls.fed or self._ended, deadline):
                     raise DeadlineExceeded("tls", seconds)
-                if self._failure is not None:
-                    raise self._failure
-            self._write_handshake(tls)
+                if self._ended and not tls.fed:
+                    raise self._failure or OSError("the connection was closed")
+            self._write_encrypted(tls)
             self.loop.call_soon(self._decrypt, tls)  # what came with the end of the handshake
         except DeadlineExceeded:
             self._close()
             raise
         except (OSError, ValueError) as error:  # SSLError is an OSError; ValueError: a host name that TLS does not take
             if self._tls is not None:
-                self._write_handshake(self._tls)  # the alert
+                self._write_encrypted(self._tls)  # the alert
             self._close()
             raise TransportError(f"TLS handshake failed: {error}") from error
         except BaseException:
             self._close()
             raise
 
-    def _write_handshake(self, tls: Tls) -> None:
+    async def secure_if_asked(self, context: ssl.SSLContext, seconds: float | None, *, handshake: float | None) -> None:
+        """The acceptor's side of a connection that may be TLS or clear text, told apart by the peer's first byte.
+
+        That byte has to come within ``seconds`` (ARTIM, PS3.8 9.1.4), and the TLS handshake has to be over
+        ``handshake`` seconds after it. Raises TransportError and DeadlineExceeded; then the connection ends.
+        """
+        deadline = None if seconds is None else self.now() + seconds
+        try:
+            self._resume_reading()
+            if not await self._wait(lambda: self._early or self._ended, deadline):
+                raise DeadlineExceeded("artim", seconds)
+            if self._failure is not None:
+                raise TransportError(f"the connection broke: {self._failure}") from self._failure
+            if self._early and self._early[0] != TLS_HANDSHAKE and self._early[0] not in PDU_TYPES:
+                raise TransportError(f"neither TLS nor DICOM: the first byte is 0x{self._early[0]:02X}")
+        except BaseException:
+            self._close()
+            raise
+        if self._early and self._early[0] == TLS_HANDSHAKE:
+            await self.secure(context, handshake, server_side=True)
+
+    def _write_encrypted(self, tls: Tls) -> None:
         if data := tls.data_to_send():
             self._send([data])
+
+    def opened(self, at: float) -> None:
+        """The connection stood at that time, of this connection's clock (the acceptor's side: ARTIM begins)."""
+        self.association.transport_opened(at)
+        self._arm()
 
     @property
     def tls_info(self) -> TlsInfo | None:
@@ -261,15 +288,14 @@ class Connection(asyncio.BufferedProtocol):
         data = buffer[:nbytes]
         if nbytes == len(buffer) < _LARGEST_READ:
             self._buffer = memoryview(bytearray(2 * nbytes))  # much is coming; ``data`` keeps the old one alive
-        tls = self._tls
-        if tls is None:
+        if not self._begun:
+            self._early += data
+            self._pause()
+            self._wake()
+        elif self._tls is None:
             self._receive(data)
         else:
-            tls.feed(data)
-            if tls.info is None:
-                self._wake()
-            else:
-                self._decrypt(tls)
+            self._receive_encrypted(self._tls, data)
 
     def _receive(self, data: memoryview) -> None:
         conversation = self.conversation
@@ -297,6 +323,13 @@ class Connection(asyncio.BufferedProtocol):
             if self.conversation.over and not self._waiters:
                 self.finish_soon()  # nobody may come to see to it, or only when a handler has ended
 
+    def _receive_encrypted(self, tls: Tls, data: memoryview) -> None:
+        tls.feed(data)
+        if tls.info is None:
+            self._wake()
+        else:
+            self._decrypt(tls)
+
     def _decrypt(self, tls: Tls) -> None:
         try:
             while (data := tls.decrypted()) is not None:
@@ -312,6 +345,7 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         if self._tls is not None and self._tls.info is None:
             self._tls.feed_eof()
+            self._reading = False
             self._wake()
         else:
             self._end()
@@ -339,7 +373,9 @@ class Connection(asyncio.BufferedProtocol):
         """
         self._failure = self._failure or failure
         self._ended, self._reading = True, False
-        if not self._told and (self._readers or self.conversation.over or not self.conversation.performing):
+        if not self._begun or self._securing:
+            self._wake()
+        elif not self._told and (self._readers or self.conversation.over or not self.conversation.performing):
             self._tell_end()
 
     def _tell_end(self) -> None:
@@ -371,12 +407,31 @@ class Connection(asyncio.BufferedProtocol):
                 waiter.future.set_result(None)
 
     def _read_on(self) -> None:
+        """Somebody wants what arrives, and what has arrived."""
+        if not self._begun:
+            self._begin()
         conversation = self.conversation
         if self._ended:
-            if not self._told:
+            if not self._told and not self._securing:
                 self._tell_end()
-            return
-        if self._reading or self._transport is None or (conversation.congested and not conversation.over):
+        elif not conversation.congested or conversation.over:
+            self._resume_reading()
+
+    def _begin(self) -> None:
+        self._begun = True
+        early, self._early = self._early, b""
+        if early and self._tls is None:
+            self._receive(memoryview(early))
+        elif early and self._tls is not None:
+            self._receive_encrypted(self._tls, memoryview(early))
+
+    @property
+    def _securing(self) -> bool:
+        """TLS has not yet found an end or a beginning."""
+        return self._tls is not None and self._tls.info is None
+
+    def _resume_reading(self) -> None:
+        if self._reading or self._transport is None:
             return
         self._reading = True
         if self.association.framer.mid_pdu:
@@ -466,7 +521,7 @@ class Connection(asyncio.BufferedProtocol):
         """Nothing more will be written: the peer reads to the end and then sees it."""
         if self._tls is not None:
             self._tls.say_goodbye()
-            self._write_handshake(self._tls)
+            self._write_encrypted(self._tls)
         if self._clogged and self._transport is not None:
             self._transport.write_eof()
         elif self._socket is not None:
@@ -524,9 +579,9 @@ class Connection(asyncio.BufferedProtocol):
         their way, the peer's system throws the A-ABORT away when it learns that they were not read.
         """
         self.stopping = True
-        if self._tls is not None and self._tls.info is None:
-            self._failure = OSError("this side is closing")
-            self._cut()
+        if not self._begun or self._securing:
+            self._failure, self._ended = OSError("this side is closing"), True
+            self._wake()
             return
         clogged = self._clogged
         await self.conversation.abort()
@@ -554,5 +609,5 @@ class Connection(asyncio.BufferedProtocol):
             if self._tls is not None and not self._clogged and not self._ended:
                 with contextlib.suppress(OSError):
                     self._tls.say_goodbye()
-                    self._write_handshake(self._tls)
+                    self._write_encrypted(self._tls)
             self._transport.abort()

@@ -49,9 +49,12 @@ class Handlers:
         )
 
     async def _in_thread(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        return await self._submit(function, argument)
+
+    def _submit(self, function: Callable[[Any], Any], argument: Any) -> asyncio.Future[Any]:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, context.run, _called, function, argument)
+        return loop.run_in_executor(self._executor, context.run, _called, function, argument)
 
     async def stream(self, handler: Callable[..., Any], argument: Any) -> AsyncGenerator[list[Any], None]:
         """As ``Io.stream``."""
@@ -60,31 +63,34 @@ class Handlers:
             batches = _from_async(found)
         elif isinstance(found, list | tuple):
             batches = _from_list(found)
+        elif handler in self._quick:
+            batches = _from_quick(found)
         else:
-            batches = self._from_iterable(found, here=handler in self._quick)
+            batches = self._from_iterable(found)
         async with aclosing(batches):
             async for batch in batches:
                 yield batch
 
-    async def _from_iterable(self, found: Iterable[Any], *, here: bool) -> AsyncGenerator[list[Any], None]:
+    async def _from_iterable(self, found: Iterable[Any]) -> AsyncGenerator[list[Any], None]:
+        """What a thread finds, batch by batch; that it takes long for one does not hold back those before it."""
         iterator = iter(found)
+        filling = _Filling(iterator)
+        search: asyncio.Future[bool] | None = None
         try:
-            ended = False
-            while not ended:
-                batch: list[Any] = []
-                error: Exception | None = None
-                try:
-                    ended = _fill(batch, iterator) if here else await self._in_thread(_Filling(batch), iterator)
-                except Exception as failure:  # the user's code: anything. First what it found before
-                    error = failure
-                if batch:
+            while search is None or not search.result():
+                filling.begin()
+                search = self._submit(filling, None)
+                search.add_done_callback(filling.end)
+                while filling.under_way:
+                    if batch := await filling.batch():
+                        yield batch
+                if batch := filling.taken():
                     yield batch
-                if error is not None:
-                    raise error
         except GeneratorExit:
-            # One that a thread is still in, because the association ended meanwhile, goes when that has come out.
-            if (close := getattr(iterator, "close", None)) is not None and not getattr(iterator, "gi_running", False):
-                close() if here else await self._in_thread(lambda _: close(), None)
+            if search is not None and not search.done():
+                await asyncio.wait([search])
+            if (close := getattr(iterator, "close", None)) is not None:
+                await self._in_thread(lambda _: close(), None)
             raise
 
 
@@ -96,13 +102,74 @@ def _called(function: Callable[[Any], Any], argument: Any) -> Any:
 
 
 class _Filling:
-    """``_fill`` with its first argument."""
+    """Batches that a thread fills and a task takes, when they are full or when filling them takes long."""
 
-    def __init__(self, batch: list[Any]) -> None:
-        self._batch = batch
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._iterator = iterator
+        self._loop = asyncio.get_running_loop()
+        self._found: list[Any] = []
+        self._changed = asyncio.Event()  # the thread has come to its end, or has found what is awaited
+        self._awaited = False
+        self.under_way = False
 
-    def __call__(self, iterator: Iterator[Any]) -> bool:
-        return _fill(self._batch, iterator)
+    def __call__(self, _: None) -> bool:
+        """In a thread: fill one batch; True at the end."""
+        deadline = time.monotonic() + _BATCH_TIME
+        for item in self._iterator:
+            self._found.append(item)
+            if self._awaited:
+                self._awaited = False
+                self._loop.call_soon_threadsafe(self._changed.set)
+            if len(self._found) >= _BATCH or time.monotonic() >= deadline:
+                return False
+        return True
+
+    def begin(self) -> None:
+        self.under_way = True
+        self._changed.clear()
+
+    def end(self, search: asyncio.Future[bool]) -> None:
+        if not search.cancelled():
+            search.exception()  # looked at, even if nobody asks for it because the association has ended
+        self.under_way = False
+        self._changed.set()
+
+    async def batch(self) -> list[Any]:
+        """What came first, and soon after that; may be empty when the thread has come to its end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_BATCH_TIME):
+                await self._changed.wait()
+        self._awaited = True
+        if not self._found:
+            await self._changed.wait()
+        self._awaited = False
+        self._changed.clear()
+        return self.taken()
+
+    def taken(self) -> list[Any]:
+        batch = self._found[:]
+        del self._found[: len(batch)]  # the thread may have added more
+        return batch
+
+
+async def _from_quick(found: Iterable[Any]) -> AsyncGenerator[list[Any], None]:
+    iterator = iter(found)
+    try:
+        ended = False
+        while not ended:
+            batch: list[Any] = []
+            error: Exception | None = None
+            try:
+                ended = _fill(batch, iterator)
+            except Exception as failure:  # the user's code: anything. First what it found before
+                error = failure
+            if batch:
+                yield batch
+            if error is not None:
+                raise error
+    finally:
+        if (close := getattr(iterator, "close", None)) is not None:
+            close()
 
 
 def _fill(batch: list[Any], iterator: Iterator[Any]) -> bool:

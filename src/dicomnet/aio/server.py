@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import socket
 import ssl
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
+from functools import partial
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dicomnet import transport
-from dicomnet.admission import Admission, Guest
+from dicomnet.admission import DEFER, Admission, Guest
 from dicomnet.ae import AE
 from dicomnet.aio.association import Association, associate
 from dicomnet.aio.connection import Connection
@@ -25,39 +30,31 @@ from dicomnet.opening import caller
 from dicomnet.ul import association as ul
 from dicomnet.ul.pdu import AssociateRq
 
+if TYPE_CHECKING:
+    from dicomnet.workers import Worker
+
 log = logging.getLogger("dicomnet")
+Tls = tuple[ssl.SSLContext | None, bool]  # with it; and without it, too
 
 _BACKLOG: Final = 128
 _ACCEPT_PAUSE: Final = 0.1  # seconds until accepting is tried again after the system refused
 _LAST_WORDS: Final = 1.0  # seconds for the associations to tell their peers that the time to drain is over
 _GLANCE: Final = 0.05  # seconds between two looks at who is still busy, while a server closes
 
-_serving: ContextVar[Server | None] = ContextVar(
-    "dicomnet server", default=None
-)  # whose association or handler this is
+# The server whose association or handler this is.
+_serving: ContextVar[Server | None] = ContextVar("dicomnet server", default=None)
 
 
-class Server:
+class Server(ABC):
     """A listening application entity; made by ``serve``. Use it as a context manager: leaving the block closes it.
 
     ``host``, ``port``: where it listens.
     """
 
-    def __init__(self, ae: AE, host: str, port: int, tls: ssl.SSLContext | None, backlog: int) -> None:
-        self._ae = ae
-        self._tls = tls
-        self._listener = transport.listen(host, port, backlog)
-        self._listener.setblocking(False)
-        self.host: str = self._listener.getsockname()[0]
-        self.port: int = self._listener.getsockname()[1]
-        # As many threads as there can be associations, each made when it is needed: no handler waits for another.
-        self._threads = ThreadPoolExecutor(ae.limits.associations, f"dicomnet handlers {self.port}")
-        self._handlers = Handlers(ae.quick, self._threads)
-        self._admission = Admission(ae)
-        self._connections: dict[asyncio.Task[None], Connection] = {}
+    def __init__(self, listener: socket.socket) -> None:
+        self.host: str = listener.getsockname()[0]
+        self.port: int = listener.getsockname()[1]
         self._closed = asyncio.Event()
-        self._closing: asyncio.Task[None] | None = None
-        self._acceptor = asyncio.create_task(self._accept(), name=f"dicomnet accept {self.port}")
 
     async def __aenter__(self) -> Server:
         return self
@@ -76,11 +73,33 @@ class Server:
             return False
         return True
 
+    @abstractmethod
     async def close(self) -> None:
         """Stop listening, let transfers finish (``timeouts.drain``), abort what is left. Safe to call twice.
 
         Called by a handler it returns at once: the association that the handler serves has to end first.
         """
+
+
+class _TaskServer(Server):
+    """Serves on this event loop."""
+
+    def __init__(self, ae: AE, tls: Tls, listener: socket.socket, admission: Admission | None = None) -> None:
+        super().__init__(listener)
+        self._ae = ae
+        self._tls = tls
+        self._listener = listener
+        self._listener.setblocking(False)
+        # As many threads as there can be associations, each made when it is needed: no handler waits for another.
+        self._threads = ThreadPoolExecutor(ae.limits.associations, f"dicomnet handlers {self.port}")
+        self._handlers = Handlers(ae.quick, self._threads)
+        self._admission = admission or Admission(ae)
+        self._shared = admission is not None  # with other workers
+        self._connections: dict[asyncio.Task[None], Connection] = {}
+        self._closing: asyncio.Task[None] | None = None
+        self._acceptor = asyncio.create_task(self._accept(), name=f"dicomnet accept {self.port}")
+
+    async def close(self) -> None:
         if self._closing is None:
             self._admission.closing = True
             self._closing = asyncio.create_task(self._shut_down(), name=f"dicomnet close {self.port}")
@@ -126,11 +145,10 @@ class Server:
     # --- accepting --------------------------------------------------------------------------------------------------
 
     async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
         failed = False  # the last time: one line in the log is enough
         while True:
             try:
-                sock, address = await loop.sock_accept(self._listener)
+                sock, address = await self._next()
             except ConnectionAbortedError:
                 continue
             except OSError as error:  # out of descriptors, most likely: those who end their association free some
@@ -142,6 +160,17 @@ class Server:
             failed = False
             self._start(sock, address[:2])
             await asyncio.sleep(0)  # many that come at once do not keep those that are there waiting
+
+    async def _next(self) -> tuple[socket.socket, Any]:
+        """The next connection; one that another worker should rather have is left to it for a moment."""
+        while self._shared:
+            await _readable(self._listener)
+            if self._admission.defer():
+                await asyncio.sleep(DEFER)
+                continue
+            with contextlib.suppress(BlockingIOError):  # another one was faster
+                return self._listener.accept()
+        return await asyncio.get_running_loop().sock_accept(self._listener)
 
     def _start(self, sock: socket.socket, address: tuple[str, int]) -> None:
         guest = self._admission.enter(address)
@@ -160,12 +189,17 @@ class Server:
     async def _serve(self, sock: socket.socket, connection: Connection, guest: Guest) -> None:
         """One connection, from accept to close."""
         _serving.set(self)
+        timeouts, (context, clear_text) = guest.timeouts, self._tls
         with guest:
+            opened = connection.now()
             try:
-                connection.association.transport_opened(connection.now())
                 await connection.attach(sock)
-                if self._tls is not None:
-                    await connection.secure(self._tls, guest.timeouts.tls, server_side=True)
+                if context is not None and clear_text:
+                    await connection.secure_if_asked(context, timeouts.artim, handshake=timeouts.tls)
+                elif context is not None:
+                    await connection.secure(context, timeouts.tls, server_side=True)
+                # ARTIM begins when the connection is secure.
+                connection.opened(opened if connection.tls_info is None else connection.now())
                 await _converse(connection, guest)
             finally:
                 await connection.finish()
@@ -191,22 +225,103 @@ async def _converse(connection: Connection, guest: Guest) -> None:
     guest.tell_end(conversation.error, requested=conversation.requested is not None)
 
 
+class _WorkersServer(Server):
+    """Serves in processes of its own, each with the whole AE and an event loop. Made by ``start``."""
+
+    def __init__(self, ae: AE, tls: Tls, listener: socket.socket, count: int) -> None:
+        from dicomnet.workers import Workers
+
+        super().__init__(listener)
+        loop = asyncio.get_running_loop()
+        work = partial(_run_worker, ae, tls, type(loop))
+        self._workers = Workers(work, listener, count, limits=ae.limits, drain=ae.timeouts.drain)
+        self._call_in_loop = loop.call_soon_threadsafe
+
+    async def start(self) -> None:
+        """Wait until they serve. Raises OSError and ValueError."""
+        try:
+            await asyncio.to_thread(self._workers.wait_ready)
+        except BaseException:
+            self._workers.kill()
+            raise
+        # Of its own, and not the event loop's, which would wait for it at its end.
+        threading.Thread(target=self._watch, name=f"dicomnet workers {self.port}", daemon=True).start()
+
+    def _watch(self) -> None:
+        self._workers.wait()
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            self._call_in_loop(self._closed.set)
+
+    async def close(self) -> None:
+        threading.Thread(target=self._workers.close, name=f"dicomnet close {self.port}", daemon=True).start()
+        await self._closed.wait()
+
+
+def _run_worker(ae: AE, tls: Tls, loop_factory: Callable[[], asyncio.AbstractEventLoop], worker: Worker) -> None:
+    """What one of several processes does: serve until it is told to stop."""
+
+    async def work() -> None:
+        server = _TaskServer(ae, tls, worker.listener, Admission(ae, worker.tally))
+        worker.ready()
+        worker.stop.setblocking(False)
+        await asyncio.get_running_loop().sock_recv(worker.stop, 1)
+        await server.close()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(work())
+
+
+async def _readable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def tell() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(sock, tell)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock)
+
+
 def serve(
     ae: AE,
     host: str = "127.0.0.1",
     port: int = 0,
     *,
     tls: ssl.SSLContext | None = None,
+    clear_text: bool = False,
     backlog: int = _BACKLOG,
+    workers: int = 1,
 ) -> Enterable[Server]:
     """Serve ``ae`` on ``host`` (``"*"``: all addresses, IPv4 and IPv6) and ``port`` (0: a free one).
 
     Each association has a task of its own, in which its ``async`` handlers run; plain ones run in threads beside it,
-    unless they are registered as quick. ``tls``: a server-side SSLContext. ``backlog``: connections that the system
-    keeps until they are accepted. Raises OSError if it cannot listen there.
+    unless they are registered as quick. ``tls``: a server-side SSLContext.
+    ``clear_text``: peers without TLS are served on the same port, too, which PS3.15 B.12 advises against; their
+    ``association.tls`` is None. ``backlog``: connections that the system keeps until they are accepted.
+
+    ``workers``: so many processes share the port, each with the whole AE; one that dies is replaced. The limits on
+    associations hold for all together, ``limits.pending`` for each. What a handler changes in memory stays in its
+    process. They are forked: call ``serve`` before the program starts threads. On Windows they are spawned, and need
+    handlers that can be pickled, and no ``tls``.
+
+    Raises OSError if it cannot listen there or start the workers, ValueError for ``workers`` below 1, ``clear_text``
+    without ``tls``, or an AE that cannot be pickled where it must be.
     """
+    if clear_text and tls is None:
+        raise ValueError("clear_text=True allows it beside TLS, which needs a context: tls=")
+    if workers < 1:
+        raise ValueError(f"workers is {workers!r}; it is the number of processes, 1 or more")
 
     async def start() -> Server:
-        return Server(ae, host, port, tls, backlog)
+        listener = transport.listen(host, port, backlog)
+        if workers == 1:
+            return _TaskServer(ae, (tls, clear_text), listener)
+        server = _WorkersServer(ae, (tls, clear_text), listener, workers)
+        await server.start()
+        return server
 
     return Enterable(start)

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+from dicomnet.blocking.search import BATCH, Search
 from dicomnet.blocking.strands import Strands
 from dicomnet.codec import Codec
 from dicomnet.config import Limits, Peer
@@ -24,8 +25,6 @@ from dicomnet.ul.fsm import State
 log = logging.getLogger("dicomnet")
 Result = TypeVar("Result")
 
-_BATCH: Final = 64  # results of a handler that are sent together, unless finding them takes longer than
-_BATCH_TIME: Final = 0.005  # seconds
 _LAST_WORDS: Final = 1.0  # seconds to find what the peer said before the connection broke
 
 
@@ -145,31 +144,36 @@ class Connection:
 
     async def stream(self, handler: Callable[..., Any], argument: Any) -> AsyncGenerator[list[Any], None]:
         found = as_items(await self.call(handler, argument))
-        iterator = iter(_from_async(found) if isinstance(found, AsyncIterable) else found)
+        if isinstance(found, list | tuple):
+            for start in range(0, len(found), BATCH):
+                yield list(found[start : start + BATCH])
+            return
+        search = Search(iter(_from_async(found) if isinstance(found, AsyncIterable) else found))
+        self._strand_pool.start(search.run)
         try:
-            ended = False
-            while not ended:
-                batch: list[Any] = []
-                error: Exception | None = None
-                self._turn.release()
-                try:
-                    ended = _fill(batch, iterator)
-                except Exception as failure:  # the user's code: anything. First what it found before
-                    error = failure
-                finally:
-                    self._turn.acquire()
-                if batch:
-                    yield batch
-                if error is not None:
-                    raise error
+            while batch := self._aside(search.take):
+                yield batch
         finally:
-            if (close := getattr(iterator, "close", None)) is not None:
-                close()
+            self._aside(search.stop)
 
-    def spawn(self, strand: Coroutine[Any, Any, None]) -> None:
+    def _aside(self, function: Callable[[], Result]) -> Result:
+        """Call what takes time because of the user, without the turn."""
+        self._turn.release()
+        try:
+            return function()
+        finally:
+            self._turn.acquire()
+            if self.association.framer.mid_pdu:
+                self.association.was_busy(time.monotonic())
+
+    @property
+    def _strand_pool(self) -> Strands:
         if self._strands is None:
             self._strands = Strands(f"{threading.current_thread().name} beside")
-        self._strands.start(lambda: self._run_beside(strand))
+        return self._strands
+
+    def spawn(self, strand: Coroutine[Any, Any, None]) -> None:
+        self._strand_pool.start(lambda: self._run_beside(strand))
 
     def _run_beside(self, strand: Coroutine[Any, Any, None]) -> None:
         try:
@@ -384,13 +388,3 @@ class Connection:
         self.run(self.conversation.abort())
         if at_once:
             self.transport.wake()
-
-
-def _fill(batch: list[Any], iterator: Iterator[Any]) -> bool:
-    """Add what comes next and soon; True at the end."""
-    deadline = time.monotonic() + _BATCH_TIME
-    for item in iterator:
-        batch.append(item)
-        if len(batch) >= _BATCH or time.monotonic() >= deadline:
-            return False
-    return True

@@ -73,6 +73,11 @@ def _transport(error: TransportError, peer: Peer, associated: bool) -> str:
             return f"the host {peer.host!r} is not known; check how it is spelt, or give its address"
         case ConnectionRefusedError():
             return f"nothing listens there; is the peer running, and are host {peer.host} and port {peer.port} right?"
+        case ssl.SSLCertVerificationError(verify_code=62 | 64) as cause:  # X509_V_ERR_HOSTNAME_MISMATCH, _IP_ADDRESS_
+            return (
+                f"its certificate is for another host: {cause.verify_message}; use the name that it holds,"
+                " or check only who issued it: --tls-verify chain"
+            )
         case ssl.SSLCertVerificationError() as cause:
             return (
                 f"its certificate is not trusted: {cause.verify_message}; name who vouches for it: --tls-ca FILE"

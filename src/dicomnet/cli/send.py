@@ -84,13 +84,16 @@ def command(
     """
     from dicomnet.sender import send
 
+    tls = settings.client_tls()
+    if tls is not None and processes > 1:
+        raise click.UsageError("with TLS all is sent from one process: leave out --processes")
     with Interrupt("interrupted; ending after the files under way (again: at once)") as interrupt:
         report = _Report(peer, output)
         outcomes = send(
             paths,
             peer,
             calling_ae=calling,
-            tls=settings.client_tls(),
+            tls=tls,
             identity=settings.identity(),
             timeouts=settings.timeouts(),
             transcode=transcode,

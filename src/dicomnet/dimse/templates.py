@@ -36,6 +36,10 @@ _length: Final = struct.Struct("<I").unpack_from
 _unpack_three, _pack_three = _three.unpack_from, _three.pack
 _unpack_four, _pack_four = _four.unpack_from, _four.pack
 
+_NOTHING_FOLLOWS: Final = _DATA_SET_TYPE + b"\x01\x01"
+_PLAIN_END: Final = _NOTHING_FOLLOWS + _STATUS
+
+_LONGEST_PLAIN: Final = 12 + 8 + 64 + 40  # with a SOP class UID of 64 bytes, and without an instance
 _START: Final = 12 + 8  # behind the group length and the header of the SOP class UID
 _NO_DATA_SET: Final = 0x0101
 
@@ -55,13 +59,22 @@ def _class_uid(value: bytes) -> str:
 
 def encode_request(request: Request) -> bytes | None:
     """The command set of ``request``, or None if it has no template."""
+    if not request.sop_class_uid:
+        return None
+    if request.command is CommandField.C_ECHO and not request.has_dataset and 0 <= request.message_id <= 0xFFFF:
+        return _echo_request(request.sop_class_uid) + request.message_id.to_bytes(2, "little") + _NOTHING_FOLLOWS
     return _complete(_request, request)
+
+
+@lru_cache(maxsize=64)
+def _echo_request(uid: str) -> bytes:
+    """All of a C-ECHO request that is in front of the message ID."""
+    body = _class_element(uid) + _FIELD + CommandField.C_ECHO.to_bytes(2, "little") + _MESSAGE_ID
+    return _group_length(_GROUP_LENGTH, len(body) + 2 + len(_NOTHING_FOLLOWS)) + body
 
 
 def _request(request: Request) -> bytes | None:
     command = request.command
-    if not request.sop_class_uid:
-        return None
     if command is CommandField.C_STORE:
         if request.move_originator_ae is not None or request.move_originator_message_id is not None:
             return None
@@ -71,10 +84,6 @@ def _request(request: Request) -> bytes | None:
             _class_element(request.sop_class_uid)
             + _pack_four(_FIELD, command, _MESSAGE_ID, message_id, _PRIORITY, priority, _DATA_SET_TYPE, data_set_type)
             + (text_element(0x1000, request.sop_instance_uid) if request.sop_instance_uid else b"")
-        )
-    if command is CommandField.C_ECHO and not request.has_dataset:
-        return _class_element(request.sop_class_uid) + _pack_three(
-            _FIELD, command, _MESSAGE_ID, request.message_id, _DATA_SET_TYPE, _NO_DATA_SET
         )
     return None
 
@@ -94,20 +103,9 @@ def _complete(write: Callable[[Message], bytes | None], message: Message) -> byt
 
 def _response(response: Response) -> bytes | None:
     command = response.command
-    if (
-        command not in _TEMPLATED
-        or response.error_comment
-        or response.offending_elements
-        or response.error_id is not None
-        or response.remaining is not None
-        or response.completed is not None
-        or response.failed is not None
-        or response.warning is not None
-        or response.event_type_id is not None
-        or response.action_type_id is not None
-        or response.has_dataset
-        or not response.sop_class_uid
-    ):
+    if command not in _TEMPLATED or response.has_dataset or not response.sop_class_uid:
+        return None
+    if not (response.__dict__.keys() <= _PLAIN_KEYS or _is_plain(response)):
         return None
     body = _class_element(response.sop_class_uid) + _pack_four(
         _FIELD,
@@ -124,8 +122,24 @@ def _response(response: Response) -> bytes | None:
     return body
 
 
+def _is_plain(response: Response) -> bool:
+    """Nothing but a status is said, although more was set."""
+    return not (
+        response.error_comment
+        or response.offending_elements
+        or response.error_id is not None
+        or response.remaining is not None
+        or response.completed is not None
+        or response.failed is not None
+        or response.warning is not None
+        or response.event_type_id is not None
+        or response.action_type_id is not None
+    )
+
+
 _TEMPLATED: Final = (CommandField.C_STORE, CommandField.C_ECHO)
-_ECHO_REQUEST, _STORE_REQUEST = CommandField.C_ECHO.value, CommandField.C_STORE.value
+_PLAIN_KEYS: Final = {"status", "command", "message_id", "sop_class_uid", "sop_instance_uid", "has_dataset"}
+_STORE_REQUEST = CommandField.C_STORE.value
 _SUCCESS: Final = Status.SUCCESS
 _RESPONSES: Final = {command | RESPONSE: command for command in _TEMPLATED}
 
@@ -136,6 +150,13 @@ _RESPONSES: Final = {command | RESPONSE: command for command in _TEMPLATED}
 def decode(data: bytes) -> Request | Response | None:
     """The message whose command set ``data`` is, or None if it is none of these or looks unusual."""
     size = len(data)
+    if size <= _LONGEST_PLAIN:
+        if data[-20:-2] == _PLAIN_END:  # a response whose status comes last
+            known = _response_start(data[:-22])
+            return None if known is None else _plain_response(*known, data)
+        if data[-10:] == _NOTHING_FOLLOWS:
+            uid = _echo_start(data[:-12])
+            return None if uid is None else Request(CommandField.C_ECHO, int.from_bytes(data[-12:-10], "little"), uid)
     if size < 50 or data[:8] != _GROUP_LENGTH or data[12:16] != _CLASS_TAG:
         return None
     at = _START + int(_length(data, 16)[0])
@@ -150,25 +171,44 @@ def decode(data: bytes) -> Request | Response | None:
         return _read_response(data, at, command, message_id)
     if second != _MESSAGE_ID:
         return None
-    if field == _ECHO_REQUEST:
-        if third != _DATA_SET_TYPE or value != _NO_DATA_SET or size != at + 30:
-            return None
-        return Request(CommandField.C_ECHO, message_id, _class_uid(data[_START:at]))
     if field == _STORE_REQUEST and third == _PRIORITY:
         return _read_store_request(data, at, message_id, value)
     return None
 
 
+@lru_cache(maxsize=64)
+def _echo_start(start: bytes) -> str | None:
+    """The SOP class UID if ``start`` is all of a C-ECHO request that is in front of the message ID."""
+    uid = _class_uid(start[_START:-18])
+    return uid if start == _echo_request(uid) else None
+
+
+@lru_cache(maxsize=64)
+def _response_start(start: bytes) -> tuple[str, CommandField] | None:
+    """SOP class UID and command if ``start`` is all of a response without instance in front of its message ID."""
+    uid = _class_uid(start[_START:-18])
+    for command in _TEMPLATED:
+        body = _class_element(uid) + _FIELD + (command | RESPONSE).to_bytes(2, "little") + _RESPONDED_TO
+        if start == _group_length(_GROUP_LENGTH, len(body) + 22) + body:
+            return uid, command
+    return None
+
+
+def _plain_response(uid: str, command: CommandField, data: bytes) -> Response:
+    status = int.from_bytes(data[-2:], "little")
+    response = Response.plain(_SUCCESS if status == 0 else Status(status))
+    response.sop_class_uid = uid
+    response.command = command
+    response.message_id = int.from_bytes(data[-22:-20], "little")
+    return response
+
+
 def _read_response(data: bytes, at: int, command: CommandField, message_id: int) -> Response | None:
+    """One with a SOP instance behind the status."""
     end = at + 40
-    if len(data) < end or data[at + 30 : at + 38] != _STATUS:
+    if data[at + 30 : at + 38] != _STATUS or (instance := _instance(data, end)) is None:
         return None
     status = int.from_bytes(data[at + 38 : end], "little")
-    instance = ""
-    if len(data) > end:
-        if (found := _instance(data, end)) is None:
-            return None
-        instance = found
     response = Response.plain(_SUCCESS if status == 0 else Status(status))
     response.sop_class_uid = _class_uid(data[_START:at])
     response.sop_instance_uid = instance

@@ -120,8 +120,7 @@ class Line:
         """The next one, unless it has to wait until those that are outstanding are answered."""
         if not self._pool.may_send(self) or (outstanding and self._alone):
             return None
-        self.prepare(outstanding)
-        store = self._ahead
+        store = self._ready()
         if store is None:
             return None
         file: File = store.token
@@ -135,7 +134,11 @@ class Line:
         return store
 
     def prepare(self, _outstanding: int, /) -> None:
-        """Have the next file ready."""
+        """Have the next file ready, unless another line may be waiting for it."""
+        if self._pool.has_plenty:
+            self._ready()
+
+    def _ready(self) -> Store | None:
         while self._ahead is None and (file := self._pool.take(self)) is not None:
             assert file.dataset is not None
             try:
@@ -143,6 +146,7 @@ class Line:
             except (NoAcceptedContext, InvalidDataset, OSError) as error:
                 file.attempts += 1
                 self._pool.tell(failed(file, error))
+        return self._ahead
 
     def done(self, file: Any, answer: Response | Exception, /) -> None:
         """One has been answered, or could not be sent."""

@@ -1,7 +1,8 @@
 """How many associations to use: as many as make it faster (a pure decision; ``pool`` does what it says).
 
-One idea: try one more, and compare. What is compared is work done in a second, in bytes, with an allowance for each
-file. One more that brings nothing is given back; then, and when the peer refuses, it is left alone for a while.
+One idea: try more, and compare: twice as many while that helps, then one more at a time. What is compared is work done
+in a second, in bytes, with an allowance for each file. Those that bring nothing are given back; then, and when the peer
+refuses, it is left alone for a while.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _LONG: Final = 0.3  # seconds, if there are few, or the gain is not clear
 _FILES: Final = 32  # in a short interval
 _FEW_FILES: Final = 4  # for each association, in a long one
 _CLEAR: Final = 1.1  # times the rate before: worth it
-_SOME: Final = 1.03  # times the rate before: not worth giving it back
+_SOME: Final = 1.03  # times the rate before: not worth giving them back
 _FIRST_PAUSE: Final = 1.0  # seconds until the next try after one in vain; doubled each time
 _LAST_PAUSE: Final = 60.0
 
@@ -37,7 +38,9 @@ class Pace:
         self._fixed = fixed
         self._most = most
         self._since: Progress | None = None  # when the number became what it is
-        self._before: float | None = None  # the rate without the one that is being tried
+        self._before: float | None = None  # the rate without those that are being tried
+        self._tried_from = 1  # how many there were without them
+        self._doubling = True
         self._hold = 0.0  # no more are tried before that time
         self._pause = _FIRST_PAUSE
 
@@ -57,13 +60,13 @@ class Pace:
         rate = (progress.work - self._since.work) / seconds
         if self._before is not None and not self._tried(progress.now, seconds, rate / self._before):
             return
-        if progress.now >= self._hold and self.target < self._most and waiting > 2 * self.target:
-            self._before = rate
-            self.target += 1
+        if progress.now >= self._hold and self.target < self._most and waiting > 4 * self.target:
+            self._before, self._tried_from = rate, self.target
+            self.target = min(2 * self.target if self._doubling else self.target + 1, self._most)
         self._since = None
 
     def _tried(self, now: float, seconds: float, gain: float) -> bool:
-        """What became of the last one that was added. True: it stays, and another may be tried."""
+        """What became of those that were added last. True: they stay, and more may be tried."""
         if gain >= _CLEAR:
             self._pause = _FIRST_PAUSE
         elif seconds < _LONG:
@@ -71,7 +74,7 @@ class Pace:
         elif gain >= _SOME:
             self._wait(now)
         else:
-            self._less(now, self.target - 1)
+            self._less(now, self._tried_from)
             return False
         self._before = None
         return True
@@ -86,5 +89,6 @@ class Pace:
         self._wait(now)
 
     def _wait(self, now: float) -> None:
+        self._doubling = False
         self._hold = now + self._pause
         self._pause = min(2 * self._pause, _LAST_PAUSE)

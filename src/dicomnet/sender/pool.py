@@ -41,7 +41,7 @@ _FOUND: Final = 256  # that are found at once, and files that are looked at befo
 _MOMENT: Final = 0.02  # seconds that this may take at most
 _POLL: Final = 0.1  # seconds between two looks at what can only be asked: whether the user stops
 _NAP: Final = 0.002  # seconds in which outcomes gather: to wake up for each of them costs more than to send it
-_FEW: Final = 16  # files that wait: with fewer the end is near, and nobody naps
+_PLENTY: Final = 16  # files that wait: more than there are lines; with fewer the end is near, and nobody naps
 _GRACE: Final = 0.2  # seconds for a line that connects; it cannot be interrupted, and ends by its own time limit
 _LAST_WORDS: Final = 0.5  # seconds for peers to close their connections when they were told of an abort
 _LONGEST_WAIT: Final = 30.0  # seconds between two attempts
@@ -166,7 +166,7 @@ class Pool:
     def _collect(self) -> Iterator[Event]:
         if not self._events:
             self._news.wait(_POLL)
-        if len(self._stock) > _FEW:
+        if self.has_plenty:
             time.sleep(_NAP)
         self._news.clear()
         while self._events:
@@ -240,6 +240,11 @@ class Pool:
     def may_send(self, line: Line) -> bool:
         """Whether another file may go at this moment."""
         return not (self._ending or line.retiring or self._stopped or (self._due and self._due > time.monotonic()))
+
+    @property
+    def has_plenty(self) -> bool:
+        """Whether there are files for all lines."""
+        return len(self._stock) > _PLENTY
 
     def suits(self, line: Line) -> bool:
         """Whether the association of ``line`` is the right one for what is to be sent."""

@@ -31,10 +31,11 @@ class _Name(str):
 class _Teller(logging.Handler):
     """Tells outcomes and log lines."""
 
-    def __init__(self, sink: IO[bytes], pool: Pool) -> None:
+    def __init__(self, sink: IO[bytes], pool: Pool, stop: threading.Event) -> None:
         super().__init__()
         self._sink = sink
         self._pool = pool
+        self._stop = stop
         self._told: list[tuple[int, Outcome | None, bytes | None]] = []
         self._lines: list[tuple[int, str]] = []
         self._lock_lines = threading.Lock()
@@ -58,8 +59,11 @@ class _Teller(logging.Handler):
         with self._lock_lines:
             lines, self._lines = self._lines, []
         if self._told or lines:
-            pickle.dump((self._told, self._pool.associations, self._pool.window, lines), self._sink)
-            self._sink.flush()
+            try:
+                pickle.dump((self._told, self._pool.associations, self._pool.window, lines), self._sink)
+                self._sink.flush()
+            except OSError:  # nobody reads this any more
+                self._stop.set()
             self._told = []
 
 
@@ -82,7 +86,7 @@ def work() -> None:
     stop = threading.Event()
     pool = Pool(pickle.load(source), stop)
     dealt: queue.SimpleQueue[Found] = queue.SimpleQueue()
-    teller = _Teller(sink, pool)
+    teller = _Teller(sink, pool, stop)
     logger = logging.getLogger("dicomnet")
     logger.addHandler(teller)
     logger.propagate = False

@@ -483,6 +483,7 @@ class _Task:
     def begin(self, scu: Any) -> None:
         """The response to the request is on its way, so that the report does not overtake it."""
         self.line = Line(scu)
+        self.line.open()
         self._provider.post(self)
 
     def report(self) -> None:

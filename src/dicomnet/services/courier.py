@@ -23,6 +23,7 @@ from dicomnet.services.faces import is_async
 log = logging.getLogger("dicomnet")
 
 MOST_WAITING: Final = 10_000  # notifications, of all addressees
+_OPENING: Final = 5.0  # seconds from a handler's end to its response being on its way
 
 Peers = Mapping[str, "Peer | str"] | Callable[[str], "Peer | str | None"]
 
@@ -36,19 +37,28 @@ def address(peers: Peers | None, ae_title: str) -> Peer | None:
 class Line:
     """An association that a peer has requested, to send it requests: the same from any thread, on both faces.
 
-    Made where the association's own thread or event loop runs. ``call``: ``line.call(lambda scu: scu.n_…(…))``.
+    ``open`` it where the association's own thread or event loop runs, once the response to the present request is on
+    its way (``Indication.then``); calls wait for that. ``call``: ``line.call(lambda scu: scu.n_…(…), seconds)``.
     """
 
     def __init__(self, scu: Any) -> None:
         self._scu = scu
-        self._loop = None
-        if is_async(scu):
+        self._loop: Any = None
+        self._opened = threading.Event()
+
+    def open(self) -> None:
+        if is_async(self._scu):
             import asyncio  # 30 ms that the blocking face does not need
 
             self._loop = asyncio.get_running_loop()
+        self._opened.set()
 
     def call(self, request: Callable[[Any], Any], seconds: float) -> Any:
-        """The response. Raises what the association raises; TimeoutError after ``seconds`` on the asyncio face."""
+        """The response. Raises what the association raises; TimeoutError if the line does not open, and after
+        ``seconds`` on the asyncio face.
+        """
+        if not self._opened.wait(_OPENING):
+            raise TimeoutError("the association ended before its request was answered")
         if self._loop is None:
             return request(self._scu)
         import asyncio

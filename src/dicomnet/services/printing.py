@@ -216,6 +216,8 @@ def session(
     named = {"MediumType": medium, "FilmDestination": destination, "FilmSessionLabel": label}
     for keyword, value in {**{name: text for name, text in named.items() if text}, **attributes}.items():
         setattr(film_session, keyword, value)
+    if not label.isascii():
+        film_session.SpecificCharacterSet = "ISO_IR 192"
     return Session(association, film_session, colour=colour)
 
 

@@ -28,7 +28,7 @@ from dicomnet.services.ups.classes import (
     UpsStatus,
 )
 from dicomnet.services.ups.machine import Machine, News, state_information
-from dicomnet.services.ups.subscriptions import Subscriptions
+from dicomnet.services.ups.subscriptions import MOST_SUBSCRIBERS, Subscriptions
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -238,10 +238,13 @@ class Provider:
             news = News(uid, EventType.STATE_REPORT, state_information(steps[uid]))
             self._letters.append((ae_title, news))
         if same and action is Action.SUBSCRIBE:
-            request.then = lambda: self._subscribed_here(ae_title, association.scu)
+            line = self._lines[ae_title] = Line(association.scu)
+            request.then = lambda: self._subscribed_here(line)
+            if len(self._lines) > MOST_SUBSCRIBERS:
+                del self._lines[next(iter(self._lines))]  # of an association that is long over, most likely
 
-    def _subscribed_here(self, ae_title: str, scu: Any) -> None:
-        self._lines[ae_title] = Line(scu)
+    def _subscribed_here(self, line: Line) -> None:
+        line.open()
         self._post()
 
     # --- events -----------------------------------------------------------------------------------------------------
