@@ -16,7 +16,7 @@ help:
 	@echo 'make test-slow  the tests that take minutes'
 	@echo 'make lint       format, lint and type checks'
 	@echo 'make format     rewrite the sources as lint wants them'
-	@echo 'make bench      the benchmarks (QUICK=1: a short run)'
+	@echo 'make bench      the benchmarks, into benchmarks/results (QUICK=1: a short run)'
 	@echo 'make docs       the manual, in docs/_build/html; a warning is an error'
 	@echo 'make clean      remove what was built; the environment $(VENV) stays'
 

@@ -1,15 +1,17 @@
 """Programs: bare ends that speak ``canned`` PDUs, so that the end with a toolkit is what they measure.
 
 ``associations`` and ``hold`` request associations. ``sink`` takes what storage SCUs send, into memory, and hashes it
-when they are done.
+when they are done; ``save`` writes it into files.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import selectors
 import socket
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import canned
@@ -32,7 +34,7 @@ _ROOM = 1 << 16  # bytes more than the data sets of a file each: command set, he
 
 def main() -> None:
     """Run one of the programs."""
-    run_verb("bare_dicom", associations, hold, sink, options=_options)
+    run_verb("bare_dicom", associations, hold, sink, save, options=_options)
 
 
 def _options(verbs: Any) -> None:
@@ -40,6 +42,7 @@ def _options(verbs: Any) -> None:
     verbs["associations"].add_argument("--at-once", type=int, default=1)
     verbs["hold"].add_argument("port", type=int)
     verbs["hold"].add_argument("--count", type=int, required=True)
+    verbs["save"].add_argument("folder", type=Path)
     verbs["sink"].add_argument("files", type=int, help="how many will come")
     verbs["sink"].add_argument("size", type=int, help="bytes of all of them")
 
@@ -257,6 +260,69 @@ class _Store:
                 chain.update(self._view[start:end])
             found.append(chain.hexdigest())
         return found
+
+
+_FILE_HEADER = bytes(128) + b"DICM" + bytes.fromhex("0200 0000 554c 0400 00000000")  # no more than `digest_of` reads
+_FRAGMENT_HEADER = 12  # bytes: of the PDU, and of the one fragment that it has
+
+
+def save(folder: Path) -> None:
+    """Write what C-STOREs bring into files: the same bytes and round trips as an SCP has, and nothing else."""
+    serve_until_end(_Files(folder).serve)
+
+
+class _Files:
+    """One file after the other. It takes PDUs of one fragment, as storage SCUs send them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._view = memoryview(bytearray(_BUFFER))
+        self._count = 0
+
+    def serve(self, peer: socket.socket) -> None:
+        """One association."""
+        view = self._view
+        self._descriptor, self._left, self._last = -1, 0, False  # of the fragment that is under way
+        self._context, self._command = 0, b""
+        kept = 0
+        while got := peer.recv_into(view[kept:]):
+            end, start = kept + got, 0
+            while taken := self._write(view[start:end], peer) if self._left else self._begin(view[start:end], peer):
+                start += taken
+            kept = end - start
+            view[:kept] = bytes(view[start:end])
+
+    def _begin(self, data: memoryview, peer: socket.socket) -> int:
+        """Take the header of a fragment of a data set, or a whole PDU of another kind; 0 if more of it has to come."""
+        if len(data) < _FRAGMENT_HEADER:
+            if len(data) == len(canned.RELEASE_RQ) and data[0] == canned.RELEASE_REQUEST:
+                peer.sendall(canned.RELEASE_RP)
+                return len(data)
+            return 0
+        length = 6 + int.from_bytes(data[2:6], "big")
+        if data[0] == canned.P_DATA and not data[11] & canned.IS_COMMAND:
+            self._left, self._last = length - _FRAGMENT_HEADER, bool(data[11] & canned.IS_LAST)
+            if self._descriptor < 0:
+                self._descriptor = os.open(self._folder / f"{self._count}.dcm", os.O_WRONLY | os.O_CREAT, 0o600)
+                os.write(self._descriptor, _FILE_HEADER)
+            return _FRAGMENT_HEADER
+        if len(data) < length:
+            return 0
+        if data[0] == canned.P_DATA:
+            self._context, self._command = data[10], bytes(data[_FRAGMENT_HEADER:length])
+        else:
+            peer.sendall(canned.associate_ac(bytes(data[:length]), _MAX_LENGTH))
+        return length
+
+    def _write(self, data: memoryview, peer: socket.socket) -> int:
+        """Take bytes of the fragment that is under way, and answer if the data set ends with them."""
+        taken = os.write(self._descriptor, data[: self._left]) if data else 0
+        self._left -= taken
+        if taken and not self._left and self._last:
+            os.close(self._descriptor)
+            self._descriptor, self._count = -1, self._count + 1
+            peer.sendall(canned.store_rsp(self._context, self._command))
+        return taken
 
 
 if __name__ == "__main__":

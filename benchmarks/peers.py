@@ -26,12 +26,8 @@ AE_TITLE = "BENCH"
 
 def dicomnet(*arguments: str, **limits: int) -> Program:
     """dicomnet's command line; `limits` are options with numbers, such as ``workers=2``."""
-    program = _module("dicomnet", "dicomnet", *arguments)
-    for name, number in limits.items():
-        if not program.missing and f"--{name}" not in _help_of(arguments[0]):
-            return replace(program, missing=f"not available: `dicomnet {arguments[0]}` has no --{name}")
-        program = replace(program, argv=(*program.argv, f"--{name}", str(number)))
-    return program
+    options = [word for name, number in limits.items() for word in (f"--{name}", str(number))]
+    return _module("dicomnet", "dicomnet", *arguments, *options)
 
 
 def dicomnet_receive(**limits: int) -> Program:
@@ -51,14 +47,9 @@ def dicomnet_end(verb: str, *arguments: str) -> Program:
     return _module("dicomnet", "benchmarks.dicomnet_ends", verb, *arguments)
 
 
-def dicomnet_finds(verb: str, *arguments: str) -> Program:
-    """One that has to do with C-FIND."""
-    return _needing(dicomnet_end(verb, *arguments), "dicomnet.ae:AE.on_c_find")
-
-
 def dicomnet_aio_end(verb: str, *arguments: str) -> Program:
     """A program on dicomnet's asyncio face."""
-    return _needing(_module("dicomnet", "benchmarks.aio_ends", verb, *arguments), "dicomnet.aio:serve")
+    return _module("dicomnet", "benchmarks.aio_ends", verb, *arguments)
 
 
 def pynetdicom_end(verb: str, *arguments: str) -> Program:
@@ -158,27 +149,6 @@ def versions() -> dict[str, str]:
 
 def _module(distribution: str, module: str, *arguments: str) -> Program:
     return Program((sys.executable, "-m", module, *arguments), missing=_missing(distribution))
-
-
-def _needing(program: Program, name: str) -> Program:
-    """`program`, if the public name ``module:attribute`` that it needs is there."""
-    module, _, path = name.partition(":")
-    if program.missing or _has(module, path):
-        return program
-    return replace(program, missing=f"not available: dicomnet has no {module.partition('.')[2]}.{path}")
-
-
-@functools.cache
-def _has(module: str, path: str) -> bool:
-    """Looked for by another process: this one stays small."""
-    code = f"import operator, {module}; operator.attrgetter({path!r})({module})"
-    return not subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
-
-
-@functools.cache
-def _help_of(command: str) -> str:
-    command_line = [sys.executable, "-m", "dicomnet", command, "--help"]
-    return subprocess.run(command_line, capture_output=True, text=True, check=False).stdout
 
 
 def _missing(distribution: str) -> str:

@@ -313,7 +313,7 @@ def _markdown(measured: Iterator[tuple[Job, tuple[float, Shares], tuple[float, S
     for name in names:
         often = [shares.calls.get(name, 0) / count for _, count, _, shares in columns]
         if max(often) >= 0.01:
-            lines.append(report.row([f"`{name}`", *(f"{value:.2f}" if value else "" for value in often)]))
+            lines.append(report.row([f"`{name}`", *(f"{value:.2f}" if value >= 0.005 else "" for value in often)]))
     return "\n".join(lines)
 
 

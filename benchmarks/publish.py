@@ -10,6 +10,7 @@ import argparse
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,16 +173,20 @@ def merged(runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """
     whole: dict[str, Any] = {}
     for run in runs:
-        same = whole and whole["revision"] == run["revision"]
-        tables = (whole["scenarios"] if same else {}) | run["scenarios"]
-        whole = run | {"scenarios": tables}
+        if not whole or whole["revision"] != run["revision"]:
+            whole = {"scenarios": {}, "parts": 0, "quick": False}
+        whole = run | {
+            "scenarios": whole["scenarios"] | run["scenarios"],
+            "parts": whole["parts"] + 1,
+            "quick": whole["quick"] or run["quick"],
+        }
     return whole
 
 
 def readme(run: dict[str, Any]) -> str:
     """The README's figures."""
     lines = [
-        f"{_where(run)}:",
+        _where(run),
         "",
         row(["what", "rate", "beside", "times as fast"]),
         row(["---", "---:", "---", "---:"]),
@@ -193,12 +198,13 @@ def readme(run: dict[str, Any]) -> str:
             lines.append(row([line.what, f"{number(ours)} {unit}", line.beside, number(ours / theirs)]))
     found = [(line, _figure(run, line.table, line.of, line.key)) for line in MEMORY]
     told = [f"{line.what}: {number(value)} {line.unit or 'MB'}" for line, value in found if value is not None]
-    return "\n".join([*lines, "", f"Memory above idle: {'; '.join(told)}."] if told else lines)
+    memory = textwrap.fill(f"Memory above idle: {'; '.join(told)}.", 120, break_on_hyphens=False)
+    return "\n".join([*lines, "", memory] if told else lines)
 
 
 def buys(run: dict[str, Any]) -> str:
     """What windows, associations and workers bring: 10 kB files a second."""
-    lines = [f"{_where(run)}:", "", row(["10 kB files, `send` to `receive`", "files/s"]), row(["---", "---:"])]
+    lines = [_where(run), "", row(["10 kB files, `send` to `receive`", "files/s"]), row(["---", "---:"])]
     for what, table, of in BUYS:
         value = _figure(run, table, of, "rate")
         if value:
@@ -207,12 +213,14 @@ def buys(run: dict[str, Any]) -> str:
 
 
 def _where(run: dict[str, Any]) -> str:
-    machine, quick = run["machine"], "a quick run" if run["quick"] else "one run"
-    return (
-        f"From {quick} of `make bench` on {run['when'][:10]}, {machine['cpu']}, {machine['cores']} cores, Python "
+    machine, quick = run["machine"], "quick " * run["quick"]
+    runs = f"one {quick}run" if run["parts"] == 1 else f"{run['parts']} {quick}runs, each table of one,"
+    text = (
+        f"From {runs} of `make bench` on {run['when'][:10]}, {machine['cpu']}, {machine['cores']} cores, Python "
         f"{machine['python']}, DCMTK {run['versions']['DCMTK']}, pynetdicom {run['versions']['pynetdicom']}; loopback, "
-        f"files on {run['files_on']}; medians"
+        f"files on {run['files_on']}; medians:"
     )
+    return textwrap.fill(text, 120, break_on_hyphens=False)
 
 
 def _figure(run: dict[str, Any], table: str, contender: str, key: str) -> float | None:

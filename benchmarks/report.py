@@ -99,7 +99,8 @@ def summary(run: Run) -> str:
             what = f"{scenario.title}: {goal.of}" + (f"; {goal.what}" if goal.what else "")
             against = goal.against or (f"{goal.less} +" if goal.less else "")
             measured = "–" if outcome.value is None else f"**{number(outcome.value)}**"
-            why = next((_why_not(result) for result in results if result.contender.name == goal.of), "")
+            needed = (goal.of, goal.against, goal.less)
+            why = next(filter(None, (_why_not(result) for result in results if result.contender.name in needed)), "")
             verdict = {True: "reached", False: "**not reached**", None: why or "no figures"}[outcome.reached]
             lines.append(row([what, against, ", ".join(_wanted(goal)), measured, verdict]))
     return "\n".join(lines) + "\n"

@@ -25,14 +25,15 @@ SCENARIOS: dict[str, Callable[[Settings], Scenario]] = {
         transfers.crowd_large,
         messages.echo,
         messages.echo_window,
-        messages.store,
         messages.associations,
         messages.find,
-        messages.idle,
-        transfers.flood,
-        messages.startup,
         transfers.by_size,
         transfers.by_associations,
+        messages.idle,
+        transfers.flood,
+        messages.store,
+        messages.startup,
+        messages.find_many,
     )
 }
 

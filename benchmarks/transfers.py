@@ -31,6 +31,7 @@ _TUNED_TO_DICOMNET = "storescu tuned → dicomnet receive"
 _TUNED_TO_PYNETDICOM = "storescu tuned → pynetdicom"
 _PYNETDICOM = "pynetdicom → pynetdicom"
 _BARE = "bare source → bare sink"
+_TUNED_TO_BARE = "storescu tuned → bare sockets to files"
 _ARRIVAL = "Rates are those of the files' arrival. Tuned is with `TCP_NODELAY=1`; pynetdicom's ends set it, too."
 _AS_SHIPPED = (
     "As shipped, each file waits for delayed acknowledgements, and always as long: few files and rounds tell it."
@@ -310,7 +311,7 @@ def by_associations(settings: Settings) -> Scenario:
 def _receives(
     settings: Settings, what: str, files: Corpus, fewer: Corpus, *, beside_bare: float | None = None
 ) -> Scenario:
-    bare = [Goal(of=_TUNED_TO_DICOMNET, against=_BARE, at_least=beside_bare)]
+    bare = [Goal(of=_TUNED_TO_DICOMNET, against=_TUNED_TO_BARE, at_least=beside_bare)]
     slow = settings.slow_rounds
     return Scenario(
         title=f"Receiving {what} into a folder, one association, one worker",
@@ -319,7 +320,7 @@ def _receives(
             _sends(_TUNED_STORESCU, peers.dicomnet_receive(), files, name=_TUNED_TO_DICOMNET, intact=True),
             _sends(_TUNED_STORESCU, _fastest(), files, name=_FASTEST_PAIR, intact=True),
             _sends(_TUNED_STORESCU, peers.dcmtk_storescp(tuned=True), files, name=_TUNED_PAIR),
-            _bare(files),
+            _sends(_TUNED_STORESCU, peers.bare_dicom("save", "{folder}"), files, name=_TUNED_TO_BARE, intact=True),
             _sends(
                 *(_TUNED_STORESCU, _receiver_in_python(), fewer),
                 name=_TUNED_TO_PYNETDICOM,
@@ -408,8 +409,8 @@ def _crowd(
             Goal(of=ours, against=theirs, at_least=1.3),
             *(Goal(of=ours, against=one.name, at_least=10) for one in python),
         ),
-        note=f"{_ARRIVAL} The senders are DCMTK's, tuned, each with its part of the files: of more files than elsewhere, "
-        "because starting eight programs takes its time.",
+        note=f"{_ARRIVAL} The senders are DCMTK's, tuned, each with its part of the files: of more files than "
+        "elsewhere, because starting eight programs takes its time.",
         seconds=25,
     )
 

@@ -208,8 +208,8 @@ class TestPlots:
 
 class TestPublishing:
     def test_a_run_that_measured_few_tables_completes_the_one_before(self) -> None:
-        one = {"revision": "1", "scenarios": {"a": 1, "b": 1}}
-        other = {"revision": "1", "scenarios": {"b": 2}}
+        one = {"revision": "1", "quick": False, "scenarios": {"a": 1, "b": 1}}
+        other = {"revision": "1", "quick": False, "scenarios": {"b": 2}}
         assert publish.merged([one, other])["scenarios"] == {"a": 1, "b": 2}
         assert publish.merged([one, other | {"revision": "2"}])["scenarios"] == {"b": 2}
 
@@ -400,6 +400,16 @@ class TestBareEnds:
             result = sink.stop().result
         assert result["stored"] == len(paths)
         assert result["data_sets"] == digest_of_all(map(digest_of, paths))
+
+    def test_what_bare_sockets_save_is_what_was_sent(self, tmp_path: Path) -> None:
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        files = corpus(cache_in(tmp_path / "cache"), "sized", 3, 400_000)
+        program = Program((sys.executable, "-m", "benchmarks.bare_dicom", "save", str(folder)))
+        with Process.listening(program, tmp_path / "log") as scp:
+            assert all(outcome.ok for outcome in dicomnet.send(files.files, f"SAVE@127.0.0.1:{scp.port}"))
+            scp.stop()
+        assert sorted(map(digest_of, folder.iterdir())) == sorted(map(digest_of, files.files))
 
     @pytest.mark.parametrize("options", [(), ("--at-once", "4")])
     def test_bare_associations_are_counted(self, tmp_path: Path, options: tuple[str, ...]) -> None:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         StatusError as StatusError,
         TransportError as TransportError,
     )
-    from dicomnet.sender import Outcome as Outcome, send as send
+    from dicomnet.sender import Outcome as Outcome, Sending as Sending, send as send
     from dicomnet.ul.extended import (
         CommonExtended as CommonExtended,
         ExtendedQuery as ExtendedQuery,
@@ -97,7 +97,7 @@ _MODULES = {
         "StatusError",
         "TransportError",
     ),
-    "sender": ("Outcome", "send"),
+    "sender": ("Outcome", "Sending", "send"),
     "ul.extended": ("CommonExtended", "ExtendedQuery", "ExtendedRetrieve", "ExtendedStorage"),
     "ul.negotiation": ("AcceptedContext", "PresentationContext"),
     "ul.pdu": ("ContextResult",),

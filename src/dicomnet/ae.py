@@ -166,7 +166,7 @@ class AE:
         A generator, an async generator or a list of paths, EncodedDatasets and pydicom Datasets. Each is stored over
         the same association, in a presentation context of which the requestor is SCP; the library counts, reports, and
         looks out for C-CANCEL. Of a list the number that remains is reported. ``StatusError`` ends the operation with
-        its status.
+        its status; so does a Status, an int or a Response instead of data sets.
         """
 
     @_registers
@@ -174,7 +174,7 @@ class AE:
         """``handler(request)`` → (Peer, data sets), or None if ``request.destination`` is unknown (PS3.4 C.4.2).
 
         The library opens an association to the Peer, stores the data sets, which are given as to ``on_c_get``, counts
-        and reports. None is answered with 0xA801, Move Destination unknown.
+        and reports. None is answered with 0xA801, Move Destination unknown; a Status, an int or a Response as it says.
         """
 
     @_registers

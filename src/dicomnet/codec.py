@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from dicomnet import dataset as ds
 from dicomnet.config import Limits
 from dicomnet.dataset import EncodedDataset, Path
 from dicomnet.ul.association import Association
-from dicomnet.ul.negotiation import AcceptedContext
+from dicomnet.ul.negotiation import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, AcceptedContext
+
+_FAILED_LIST: Final = (0x0008, 0x0058)
 
 
 class Codec:
@@ -37,11 +40,17 @@ class Codec:
 
     @staticmethod
     def failed_list(uids: list[str], context: AcceptedContext) -> EncodedDataset:
-        from pydicom.dataset import Dataset
-
-        dataset = Dataset()
-        dataset.FailedSOPInstanceUIDList = uids
-        return ds.encode_for(dataset, context)
+        value = "\\".join(uids).encode("ascii", "replace")
+        value += b"\0" * (len(value) & 1)
+        implicit = context.transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN
+        if implicit:
+            element = struct.pack("<HHI", *_FAILED_LIST, len(value))
+        elif len(value) < 0x10000:
+            element = struct.pack("<HH2sH", *_FAILED_LIST, b"UI", len(value))
+        else:  # PS3.5 6.2.2, note 7: what is too long for its VR is UN
+            element = struct.pack("<HH2sxxI", *_FAILED_LIST, b"UN", len(value))
+        written = IMPLICIT_VR_LITTLE_ENDIAN if implicit else EXPLICIT_VR_LITTLE_ENDIAN
+        return ds.encode_for(EncodedDataset(element + value, written), context)
 
 
 def tags(attributes: Iterable[int | str | tuple[int, int]]) -> tuple[int, ...]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 IMPLEMENTATION_CLASS_UID = "2.25.33480448841046657458043818652784457243"
 IMPLEMENTATION_VERSION_NAME = "DICOMNET_0_1"
 
-# What we announce (PS3.8 D.1): large enough that the headers cost 0.02 %, small enough to fit the first-level buffers.
-MAX_PDU_LENGTH = 64 * 1024
+# What we announce (PS3.8 D.1): headers cost 0.01 % and a megabyte eight turns of the framer; DCMTK sends no more.
+MAX_PDU_LENGTH = 128 * 1024
 DEFAULT_CALLING_AE = "DICOMNET"
 DEFAULT_PORT = 104  # PS3.8 9.1.2: the well-known port
 

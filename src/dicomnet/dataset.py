@@ -66,8 +66,8 @@ class EncodedDataset:
     """A data set as bytes with its transfer syntax, in memory or in a file.
 
     ``transfer_syntax``, ``sop_class_uid``, ``sop_instance_uid``: str, the last two empty for an identifier (a query).
-    ``size``: length of the data set in bytes. Made by the library when it receives one, by ``from_file`` and by
-    ``from_dataset``, or from bytes that are already encoded.
+    ``size``: length of the data set in bytes. An element is read by its keyword, as ``dataset.PatientID``. Made by the
+    library when it receives one, by ``from_file`` and by ``from_dataset``, or from bytes that are already encoded.
     """
 
     __slots__ = (
@@ -328,7 +328,7 @@ class EncodedDataset:
             raise
         self._temporary.detach()
         self._temporary = None
-        self._path = os.path.abspath(path)
+        self._path = path if os.path.isabs(path) else os.path.abspath(path)
         return True
 
     def close(self) -> None:

@@ -216,7 +216,7 @@ class TlsTransport(Transport):
         super().__init__(sock)
         self.tls = sock
         self._info = tls_info(sock)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant: a collector may come amidst, and close what was dropped
         self._broken: OSError | None = None  # for the next to read
         self._said_goodbye = False
         self._deaf = False  # what comes is ciphertext that nobody can read any more

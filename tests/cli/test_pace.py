@@ -62,6 +62,22 @@ def test_one_that_brings_nothing_is_given_back_and_tried_again_less_and_less_oft
     assert len(peer.targets) < 4 + 2 * math.log2(60) + 2
 
 
+def test_where_it_gets_worse_that_is_not_looked_at_for_long() -> None:
+    peer = Peer(Pace(None), lambda count: 1000.0 / count)
+    peer.run(0.2)
+    assert peer.targets == [1, 2, 1]
+
+
+def test_with_an_operations_window_there_is_no_hurry() -> None:
+    """PS3.7 D.3.3.3: one association is not held up by round trips then."""
+    peer = Peer(Pace(None), lambda count: 1000.0 * count)
+    peer.pace.windowed = True
+    peer.run(0.25)
+    assert peer.targets == [1]
+    peer.run(0.25)
+    assert peer.targets[:2] == [1, 2]
+
+
 def test_one_that_brings_a_little_stays_but_is_the_last_for_a_while() -> None:
     peer = Peer(Pace(None), lambda count: 1000.0 * (1 + 0.06 * (count - 1)))
     peer.run(0.5)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,37 @@ def test_many_associations_of_one_peer_if_they_are_allowed(tmp_path: Path) -> No
         associations = [dicomnet.associate(receive.peer) for _ in range(80)]
         for association in associations:
             association.release()
+
+
+def test_workers_store_and_count_together(tmp_path: Path) -> None:
+    """Each in a process of its own; what they have stored adds up."""
+    with receiving(tmp_path, "--workers", 2) as receive:
+        associations = [dicomnet.associate(receive.peer, contexts=[CT]) for _ in range(4)]
+        for number, association in enumerate(associations):
+            assert association.c_store(instance(number)).status == 0
+            assert association.c_store(instance(number + 10, size=BIG)).status == 0
+            association.release()
+        code, printed, complained = receive.stop()
+    assert (code, complained) == (0, "ending; transfers under way may finish (again: at once)\n")
+    assert len(receive.files()) == 8
+    lines = printed.splitlines()
+    assert sorted(line.removeprefix("stored ") for line in lines[:-1]) == receive.files()
+    assert lines[-1].startswith("8 stored (8.4 MB), 0 failed; 4 associations")
+    assert os.listdir(tmp_path / ".incoming") == []
+
+
+@pytest.mark.parametrize(("options", "asked", "granted"), [((), 50, 16), (("--window", 2), 50, 2), ((), 3, 3)])
+def test_a_sender_gets_an_operations_window(tmp_path: Path, options: Any, asked: int, granted: int) -> None:
+    """PS3.7 D.3.3.3: what it asks for, up to the limit; all that it sends at once is stored."""
+    with receiving(tmp_path, *options) as receive:
+        with dicomnet.associate(receive.peer, contexts=[CT], async_ops=(asked, 1)) as association:
+            assert association.async_ops == (granted, 1)
+            with ThreadPoolExecutor(8) as pool:
+                sent = [instance(number, size=(60_000, BIG)[number % 8 == 0]) for number in range(24)]
+                assert {response.status for response in pool.map(association.c_store, sent)} == {0}
+        receive.stop()
+    stored = sorted(map(bytes, map(dicomnet.EncodedDataset.from_file, tmp_path.rglob("*.dcm"))))
+    assert stored == sorted(map(bytes, sent))
 
 
 def test_callers_can_be_limited(tmp_path: Path) -> None:

@@ -245,6 +245,9 @@ class Side:
 
     async def poll(self) -> None:
         await _Pause(self, lambda: True, None)
+        self.glance()
+
+    def glance(self) -> None:
         if self.inbox and not self.conversation.congested:
             self.conversation.receive_data(memoryview(self.inbox.popleft()), self.loop.now)
             self.writes()

@@ -14,6 +14,7 @@ from dicomnet.dataset import EncodedDataset
 from dicomnet.dimse import messages, operations
 from dicomnet.dimse.conversation import VERIFICATION
 from dicomnet.dimse.messages import CommandField, Request, Response, SubOperations
+from dicomnet.dimse.serving import Serving
 from dicomnet.dimse.status import Status
 from dicomnet.errors import (
     AssociationAborted,
@@ -217,6 +218,24 @@ def test_a_cancel_that_comes_before_the_request_is_taken_up_counts():
     )
     assert responses(heard) == [(2, 0), (1, 0xFE00)]
     assert responses(served.answers(message(IDS[VERIFICATION], echo_request(1)))) == [(1, 0)]
+
+
+@pytest.mark.parametrize("command", [CommandField.C_FIND, CommandField.C_GET])
+def test_a_handler_that_ends_because_of_a_cancel_is_answered_so(command):
+    """PS3.4 C.4.1.3.2, C.4.3.3.1: whoever asks whether there was one is told what has arrived."""
+    ae, seen = new_ae(), []
+
+    def look(request):
+        seen.append(request.cancelled)
+        seen.append(request.cancelled)
+        yield from ()
+
+    ae.on_c_find(look)
+    ae.on_c_get(look)
+    served = Served(ae)
+    served.side.says_each(query(command), cancel(9, IDS[FIND]), cancel(1, IDS[FIND]))
+    assert [response.status for response in served.side.hears()] == [0xFE00]
+    assert seen == [False, True]
 
 
 def test_a_find_without_an_identifier_is_refused():
@@ -622,6 +641,18 @@ def test_a_move_handler_that_raises(raised):
     assert error.value.status == getattr(raised, "status", 0x0110)
 
 
+@pytest.mark.parametrize("command", [CommandField.C_GET, CommandField.C_MOVE])
+@pytest.mark.parametrize(
+    ("result", "status"), [(0xA701, 0xA701), (Status.SUCCESS, 0), (Response(0xC001), 0xC001), (True, 0x0110)]
+)
+def test_a_retrieval_may_be_a_status_alone(command, result, status):
+    """api.md §2: a Status, an int, a Response."""
+    ae = new_ae()
+    ae.on_c_get(lambda request: result)
+    ae.on_c_move(lambda request: result)
+    assert responses(Served(ae).answers(query(command))) == [(1, status)]
+
+
 def test_data_sets_that_raise_before_the_first():
     """Nothing was opened."""
     destination = Destination()
@@ -813,6 +844,26 @@ def test_listening_ends_when_it_is_told_to():
     both = pair(new_ae())
     assert both.run(both.scu.listen(None, both.loop.now + 3)) is False
     assert both.run(both.scu.listen(lambda: True, None)) is True
+
+
+@pytest.mark.parametrize("seconds", [None, 0.02, 30])
+def test_listening_looks_at_its_condition_while_others_perform(seconds):
+    """On the blocking face nobody else can end the wait for what the peer sends."""
+    scu, ae, doors, found = Asking(memory.association_request(async_ops=(1, 3))), new_ae(), Doors(None), []
+    ae.on_c_echo(doors)
+    scu.conversation.performer = Serving(scu.conversation, ae, memory.describe(memory.association_request()))
+    deadline = None if seconds is None else scu.loop.now + seconds
+    scu.side.says(*echoes(1))
+    listening = scu.start(scu.conversation.listen(lambda: found, deadline))
+    assert doors.entered == [1]
+    scu.loop.wait(1)
+    assert listening.done == (seconds == 0.02)
+    found.append(1)
+    scu.loop.wait(0.1)
+    assert listening.result() is (seconds != 0.02)
+    doors.open.add(1)
+    scu.loop.settle()
+    assert responses(scu.side.hears()) == [(1, 0)]
 
 
 def test_a_reply_that_could_not_be_kept_is_raised(tmp_path):

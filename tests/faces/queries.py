@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 
 import dicomnet
-from dicomnet import EncodedDataset, StatusError
+from dicomnet import DicomNet, EncodedDataset, StatusError
 from dicomnet.models import query_class
+from tests.callbacks.recorder import Stage
 from tests.faces.conftest import Scp
 from tests.faces.wire import CT, EXPLICIT, GIVEN_UP
 
@@ -83,3 +85,13 @@ class Beside:
         if self._error is not None:
             raise self._error
         return self._outcome[0]
+
+
+@contextlib.contextmanager
+def callbacks() -> Iterator[Stage]:
+    """The callback class is started, and what it is told is recorded."""
+    with DicomNet.session():
+        stage = Stage()
+        yield stage
+        stage.end()
+    stage.recorder.entries.clear()

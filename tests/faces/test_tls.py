@@ -255,6 +255,7 @@ def test_the_time_for_the_handshake_is_absolute(
             if not wire.is_quiet_for(0.01) or not wire.tries_to_send(bytes((byte,))):
                 break
         assert wire.reads(1) == b""
+    eventually(lambda: caplog.records, "there is a line")
     (record,) = [record for record in caplog.records if "'tls'" in record.getMessage()]
     assert wire.address in record.getMessage()
     assert record.exc_info is None

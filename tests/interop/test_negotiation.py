@@ -198,7 +198,7 @@ def test_dcmtk_reads_all_that_we_answer(dcmtk: Tool) -> None:
         f"Their Implementation Class UID: {IMPLEMENTATION_CLASS_UID}",
         f"Their Implementation Version Name: {IMPLEMENTATION_VERSION_NAME}",
         "Responding Application Name: ANY",
-        "Their Max PDU Receive Size: 65536",
+        "Their Max PDU Receive Size: 131072",
         "(Accepted)",
     ):
         assert text in answer, text
@@ -283,7 +283,7 @@ def test_pynetdicom_reads_all_that_we_answer(pynetdicom: ModuleType) -> None:
         granted = assoc.acceptor.role_selection[CT_STORAGE]
         assert (granted.scu_role, granted.scp_role) == (True, False)
         assert assoc.acceptor.implementation_class_uid == IMPLEMENTATION_CLASS_UID
-        assert assoc.acceptor.maximum_length == 65536
+        assert assoc.acceptor.maximum_length == 131072
         assert assoc.send_c_echo().Status == 0
         assoc.release()
     assert received[0] == pdus[0]

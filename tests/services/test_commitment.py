@@ -137,6 +137,18 @@ def test_a_report_is_tried_until_the_requestor_can_be_reached(user: Side, server
     assert len(store.asked) == 1
 
 
+def test_a_requestor_that_takes_no_reports_on_its_association_gets_them_on_a_new_one(
+    user: Side, server: Side, me: dicomnet.AE
+) -> None:
+    """Its answer to the first is 0211H: it did not give its AE to that association."""
+    requests = commitment.User(me)
+    with user.serve(me) as mine:
+        store = Store(ONE, peers={"ME": f"ME@{HOST}:{mine}"})
+        with server.serve(store.ae) as port, user.associate(port, PUSH, calling_ae="ME") as association:
+            transaction = user.do(requests.request(association, [ONE]))
+            assert user.do(transaction.wait(PATIENCE)) == Result(frozenset((ONE,)))
+
+
 # --- confirm --------------------------------------------------------------------------------------------------------
 
 

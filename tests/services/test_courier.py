@@ -136,6 +136,16 @@ def test_it_is_not_settled_while_something_waits() -> None:
     assert it.settled(PATIENCE)
 
 
+def test_a_line_that_never_opens_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The association has ended before the request was answered: a TimeoutError, after which others are tried."""
+    monkeypatch.setattr(courier, "_OPENING", 0.01)
+    line = courier.Line(object())
+    with pytest.raises(TimeoutError):
+        line.call(lambda scu: scu, 1.0)
+    line.open()
+    assert line.call(lambda scu: 5, 1.0) == 5
+
+
 def test_addresses_come_from_a_mapping_or_a_function() -> None:
     """As text or as a Peer."""
     peer = dicomnet.Peer("A", "localhost", 104)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +15,8 @@ from pydicom import Dataset
 
 import dicomnet
 from dicomnet.services import availability, commitment, mpps, patient_information, printing, ups, worklist
-from tests.interop.peers import HOST, _dcmtk_server, run
+from tests.interop import peers
+from tests.interop.peers import HOST, run
 from tests.services.conftest import PATIENCE, Side, dataset, eventually
 from tests.services.test_mpps import instance, scheduled
 from tests.services.test_printing import image, rgb
@@ -60,7 +61,7 @@ def test_wlmscpfs_gives_us_its_worklist(dcmtk: Tool, user: Side, tmp_path: Path)
         encoded.sop_class_uid, encoded.sop_instance_uid = worklist.ModalityWorklist, f"1.2.{number}"
         encoded.save(folder / "SCP" / f"{number}.wl")
     command = [dcmtk("wlmscpfs"), "--single-process", "-dfr", "-dfp", folder]
-    with _dcmtk_server(tmp_path / "peer", command) as program:
+    with peers._dcmtk_server(tmp_path / "peer", command) as program:
         with user.associate(program.port, worklist.ModalityWorklist) as association:
             assert sorted(ids(user.all(worklist.query(association)))) == ["P1", "P2", "P3", "P4"]
         with user.associate(program.port, worklist.ModalityWorklist) as association:
@@ -69,49 +70,30 @@ def test_wlmscpfs_gives_us_its_worklist(dcmtk: Tool, user: Side, tmp_path: Path)
 
 
 def test_dcmprscp_prints_for_us(dcmtk: Tool, user: Side, tmp_path: Path) -> None:
-    """PS3.4 H: DCMTK's print server, which logs what it was sent."""
-    database = tmp_path / "database"
-    database.mkdir()
-    lut = tmp_path / "lut"
-    lut.mkdir()
-    config = tmp_path / "dcmpstat.cfg"
-
-    def command(port: int) -> list[Any]:
-        config.write_text(
-            "[[DATABASE]]\n[GENERAL]\n"
-            f"Directory={database}\n"
-            "[[GENERAL]]\n[NETWORK]\nAETitle=ME\n"
-            f"[LUT]\nDirectory={lut}\n"
-            "[[COMMUNICATION]]\n[SCP]\nType=LOCALPRINTER\nHostname=localhost\n"
-            f"Port={port}\nAETitle=SCP\nDisableNewVRs=false\nMaxPDU=16384\nSupports12Bit=true\n"
-            "SupportsPresentationLUT=false\nDisplayFormat=1,1\\2,2\nFilmSizeID=A4\nMediumType=PAPER\n"
-        )
-        return [dcmtk("dcmprscp"), "-d", "-c", config, "-p", "SCP"]
-
-    with _print_server(command, tmp_path) as (port, log):
-        contexts = [printing.BasicGrayscalePrintManagementMeta]
-        with user.associate(port, *contexts) as association:
-            assert user.do(printing.printer_status(association, context=contexts[0])).status == "NORMAL"
-            count = user.do(
-                printing.print_images(association, [image(64, 64, PixelData=bytes(4096))] * 5, columns=2, rows=2)
-            )
-            assert count == 2, log.read_text(errors="replace")
-    assert len(list(database.glob("SP_*"))) == 2, log.read_text(errors="replace")
+    """PS3.4 H, as SCU: DCMTK's print server keeps what it would print."""
+    grey = printing.BasicGrayscalePrintManagementMeta
+    with print_server(dcmtk("dcmprscp"), tmp_path) as (port, log), user.associate(port, grey) as association:
+        assert user.do(printing.printer_status(association, context=grey)).status == "NORMAL"
+        images = [image(64, 64)] * 5
+        count = user.do(printing.print_images(association, images, columns=2, rows=2))
+        assert count == 2, log.read_text(errors="replace")
+    kept = [path.name[:2] for path in tmp_path.glob("*.dcm")]
+    assert (kept.count("SP"), kept.count("HG")) == (2, 5), log.read_text(errors="replace")  # films, images
 
 
 @contextlib.contextmanager
-def _print_server(command: Callable[[int], list[Any]], folder: Path) -> Iterator[tuple[int, Path]]:
-    """dcmprscp reads its port from a file, so that the file is written for each port that is tried."""
-    from tests.interop import peers
-
-    port = peers._free_port()
-    log = folder / "log"
-    import functools
-    import subprocess
-
+def print_server(tool: Path, folder: Path) -> Iterator[tuple[int, Path]]:
+    """dcmprscp, which reads its port from a file. The port, and its log."""
+    port, log, config = peers._free_port(), folder / "log", folder / "dcmpstat.cfg"
+    config.write_text(
+        "[[GENERAL]]\n[NETWORK]\nAETitle=ME\n"
+        f"[[COMMUNICATION]]\n[SCP]\nType=LOCALPRINTER\nHostname=localhost\nPort={port}\nAETitle=SCP\n"
+        "DisableNewVRs=false\nMaxPDU=16384\nSupports12Bit=true\nSupportsPresentationLUT=false\n"
+        "DisplayFormat=1,1\\2,2\nFilmSizeID=A4\nMediumType=PAPER\n"
+    )
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [*map(str, command(port))],
+            [str(tool), "-d", "-c", str(config), "-p", "SCP"],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
@@ -120,7 +102,7 @@ def _print_server(command: Callable[[int], list[Any]], folder: Path) -> Iterator
             cwd=folder,
         )
     try:
-        assert peers.wait(process, functools.partial(peers._listening, port)), log.read_text(errors="replace")
+        assert peers.wait(process, lambda: peers._listening(port)), log.read_text(errors="replace")
         yield port, log
     finally:
         peers._end(process)
@@ -168,11 +150,13 @@ def test_pynetdicom_keeps_our_performed_steps(pynetdicom: ModuleType, user: Side
         return 0x0000, attributes
 
     uid = mpps.ModalityPerformedProcedureStep
-    with pynetdicom_scp(pynetdicom, [uid], {"n_create": keep, "n_set": keep}) as port:
-        with user.associate(port, uid) as association:
-            step = mpps.from_worklist(scheduled(), station_ae="CT1")
-            with user.entered(mpps.performed(association, step)) as it:
-                it.add(instance(1))
+    step = mpps.from_worklist(scheduled(), station_ae="CT1")
+    with (
+        pynetdicom_scp(pynetdicom, [uid], {"n_create": keep, "n_set": keep}) as port,
+        user.associate(port, uid) as association,
+        user.entered(mpps.performed(association, step)) as it,
+    ):
+        it.add(instance(1))
     assert told == [("N_CREATE", "IN PROGRESS"), ("N_SET", "COMPLETED")]
 
 
@@ -227,9 +211,9 @@ def test_we_commit_to_instances_of_pynetdicom(pynetdicom: ModuleType, server: Si
     uid, ae = commitment.StorageCommitmentPushModel, dicomnet.AE("SCP")
     reports: list[Dataset] = []
 
-    def take(event: Any) -> int:
+    def take(event: Any) -> Any:
         reports.append(event.event_information)
-        return 0x0000
+        return 0x0000, None
 
     request = dataset(
         TransactionUID="1.9",
@@ -268,7 +252,7 @@ def test_pynetdicom_works_on_our_steps(pynetdicom: ModuleType, server: Side) -> 
         assert association.send_n_action(other, 1, push, "1.2.3", meta_uid=pull)[0].Status == 0xC301
         claim.ProcedureStepState = "COMPLETED"
         assert association.send_n_action(claim, 1, push, "1.2.3", meta_uid=pull)[0].Status == 0xC304
-        status, found_step = association.send_n_get([0x00741000], push, "1.2.3", meta_uid=pull)
+        _, found_step = association.send_n_get([0x00741000], push, "1.2.3", meta_uid=pull)
         assert found_step.ProcedureStepState == "IN PROGRESS"
     assert set(provider.steps) == {"1.2.3"}
 
@@ -287,12 +271,14 @@ def test_we_push_steps_to_pynetdicom_and_ask_it(pynetdicom: ModuleType, user: Si
     push, ian = ups.UnifiedProcedureStepPush, availability.InstanceAvailabilityNotification
     general = patient_information.GeneralRelevantPatientInformation
     handlers = {"n_create": create, "c_find": find}
-    with pynetdicom_scp(pynetdicom, [push, ian, general], handlers) as port:
-        with user.associate(port, push, ian, general) as association:
-            user.do(ups.push(association, ups.scheduled("x")))
-            here = instance(1, StudyInstanceUID="1.2")
-            user.do(availability.notify(association, [here], retrieve_ae="PACS"))
-            assert user.do(patient_information.query(association, "P1")).PatientID == "P1"
+    with (
+        pynetdicom_scp(pynetdicom, [push, ian, general], handlers) as port,
+        user.associate(port, push, ian, general) as association,
+    ):
+        user.do(ups.push(association, ups.scheduled("x")))
+        here = instance(1, StudyInstanceUID="1.2")
+        user.do(availability.notify(association, [here], retrieve_ae="PACS"))
+        assert user.do(patient_information.query(association, "P1")).PatientID == "P1"
     assert [uid for uid, _ in created] == [push, ian]
     assert created[0][1].ProcedureStepLabel == "x"
     assert created[1][1].ReferencedSeriesSequence[0].ReferencedSOPSequence[0].RetrieveAETitle == "PACS"
@@ -308,14 +294,8 @@ def test_we_print_on_pynetdicom(pynetdicom: ModuleType, user: Side) -> None:
         return 0x0000, dataset(ReferencedImageBoxSequence=boxes)
 
     def place(event: Any) -> Any:
-        with warnings.catch_warnings(action="ignore"):
-            asked.append(
-                event.modification_list[
-                    0x20200110 if "20200110" in str(event.modification_list.to_json()) else 0x20200111
-                ]
-                .value[0]
-                .PhotometricInterpretation
-            )
+        [images] = [element for element in event.modification_list if element.VR == "SQ"]
+        asked.append(images.value[0].PhotometricInterpretation)
         return 0x0000, None
 
     def done(event: Any) -> Any:
@@ -324,9 +304,11 @@ def test_we_print_on_pynetdicom(pynetdicom: ModuleType, user: Side) -> None:
 
     grey, colour = printing.BasicGrayscalePrintManagementMeta, printing.BasicColorPrintManagementMeta
     handlers = {"n_create": create, "n_set": place, "n_action": done, "n_delete": done}
-    with pynetdicom_scp(pynetdicom, [grey, colour], handlers) as port:
-        with user.associate(port, grey, colour) as association:
-            assert user.do(printing.print_images(association, [image()])) == 1
-            assert user.do(printing.print_images(association, [rgb()], colour=True)) == 1
+    with (
+        pynetdicom_scp(pynetdicom, [grey, colour], handlers) as port,
+        user.associate(port, grey, colour) as association,
+    ):
+        assert user.do(printing.print_images(association, [image()])) == 1
+        assert user.do(printing.print_images(association, [rgb()], colour=True)) == 1
     course = ["create", "create", "{}", "N_ACTION", "N_DELETE"]
     assert asked == [step.format(kind) for kind in ("MONOCHROME2", "RGB") for step in course]

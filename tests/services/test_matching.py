@@ -10,18 +10,11 @@ import pytest
 from hypothesis import given, strategies as st
 from pydicom import DataElement, Dataset
 
-from dicomnet import EncodedDataset, StatusError
+from dicomnet import AcceptedContext, AssociationInfo, EncodedDataset, Indication, StatusError
 from dicomnet.services import matching, texts
 from dicomnet.services.matching import Query, matches, response
-
-
-def dataset(**elements: Any) -> Dataset:
-    """Values that a VR forbids are kept as they are: keys have them, and so do peers."""
-    result = Dataset()
-    with warnings.catch_warnings(action="ignore"):
-        for keyword, value in elements.items():
-            setattr(result, keyword, value)
-    return result
+from dicomnet.ul.pdu import AssociateRq
+from tests.services.conftest import dataset
 
 
 def received(**elements: Any) -> Dataset:
@@ -616,6 +609,15 @@ def test_a_key_that_pydicom_cannot_read_is_refused() -> None:
     broken = bytes.fromhex("28001000") + b"US\x03\x00abc"  # Rows of three bytes
     with pytest.raises(StatusError, match="0xA900"):
         Query(EncodedDataset(broken, "1.2.840.10008.1.2.1").decode())
+
+
+@pytest.mark.parametrize("data", [None, EncodedDataset(b"\x10", "1.2.840.10008.1.2.1.99")])
+def test_a_request_without_a_readable_identifier_is_refused(data: Any) -> None:
+    """PS3.4 C.4.1.1.4: A900H."""
+    context = AcceptedContext(1, "1.2", "1.2.840.10008.1.2.1")
+    association = AssociationInfo("A", "B", ("127.0.0.1", 1), AssociateRq("B", "A", ()))
+    with pytest.raises(StatusError, match="0xA900"):
+        Query.of(Indication(association, context, 1, "1.2", "", 0, None, data))
 
 
 def test_private_keys_match_as_they_are() -> None:

@@ -58,7 +58,7 @@ def image(rows: int = 2, columns: int = 2, **changes: Any) -> Dataset:
         "BitsStored": 8,
         "HighBit": 7,
         "PixelRepresentation": 0,
-        "PixelData": bytes(range(rows * columns)),
+        "PixelData": bytes(number % 256 for number in range(rows * columns)),
     }
     return dataset(**{**values, **changes})
 

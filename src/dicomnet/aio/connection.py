@@ -1,7 +1,7 @@
 """A conversation over a connection of an event loop: this face's ``Io``.
 
 One idea: the loop's callbacks do all the work that needs no waiting. ``buffer_updated`` hands over what has arrived,
-writes what that calls for and wakes those whose condition has come true. Time limits are numbers; one timer, set anew
+writes what that calls for and resumes those whose condition has come true. Time limits are numbers; one timer, set anew
 only when it has gone off too early, serves all of them.
 """
 
@@ -13,12 +13,14 @@ import logging
 import math
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final, cast
 
 from dicomnet.aio.gate import Gate
 from dicomnet.aio.handlers import Handlers
 from dicomnet.aio.tls import Tls
+from dicomnet.aio.waiter import Waiter
 from dicomnet.codec import Codec
 from dicomnet.config import Limits, Peer
 from dicomnet.dataset import Path
@@ -35,22 +37,11 @@ log = logging.getLogger("dicomnet")
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _SMALLEST_READ: Final = 4 * 1024  # an idle association holds no more
 _LARGEST_READ: Final = 512 * 1024  # several PDUs of the usual sizes
+_MOST_HELD: Final = 64 * 1024  # bytes of messages that wait to go out together
 _MOST_BUFFERS: Final = 1024  # IOV_MAX on every platform that has sendmsg
 _HAS_SENDMSG: Final = hasattr(socket.socket, "sendmsg")  # Windows has not
 _LAST_WORDS: Final = 1.0  # seconds to find what the peer said before the connection broke
 _SILENCE: Final = 1.0  # seconds after which a large buffer is given back
-
-
-class _Waiter:
-    """A task that waits until ``ready()`` is true or ``deadline`` has passed; ``late``: that is so."""
-
-    __slots__ = ("deadline", "future", "late", "ready")
-
-    def __init__(self, ready: Callable[[], object], deadline: float, future: asyncio.Future[None]) -> None:
-        self.ready = ready
-        self.deadline = deadline
-        self.future = future
-        self.late = False
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -69,7 +60,7 @@ class Connection(asyncio.BufferedProtocol):
         handlers: Handlers,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.now = self.loop.time
+        self.now = time.monotonic if type(self.loop).time is asyncio.BaseEventLoop.time else self.loop.time
         self.association = association
         codec = Codec(association, limits, spool_folder, lambda: self.conversation.held)
         self.conversation = Conversation(self, association, codec, limits)
@@ -96,10 +87,12 @@ class Connection(asyncio.BufferedProtocol):
 
         # What is written to it.
         self._clogged = False  # the transport has bytes that the system does not take
+        self._together = False  # several are waked by what has arrived
+        self._held: list[Buffer] = []  # what they have said so far
 
         # Those who wait, and until when.
-        self._waiters: list[_Waiter] = []
-        self._readers = 0  # how many of them wait for something to arrive
+        self._waiters: list[Waiter] = []
+        self._polls = 0  # how many take in what has arrived
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf  # when it goes off
         self._last_words = math.inf  # the connection broke: until then the peer's last words may be found
@@ -109,6 +102,11 @@ class Connection(asyncio.BufferedProtocol):
         self._gone = self.loop.create_future()
 
     # --- beginning --------------------------------------------------------------------------------------------------
+
+    @property
+    def attached(self) -> bool:
+        """It has had a connection."""
+        return self._socket is not None or self._gone.done()
 
     async def attach(self, sock: socket.socket) -> None:
         """Take over ``sock``, a connection that stands. Nothing is read before somebody waits for it."""
@@ -145,7 +143,8 @@ class Connection(asyncio.BufferedProtocol):
             raise
         except (OSError, ValueError) as error:  # SSLError is an OSError; ValueError: a host name that TLS does not take
             if self._tls is not None:
-                self._write_encrypted(self._tls)  # the alert
+                with contextlib.suppress(OSError):  # gone already
+                    self._write_encrypted(self._tls)  # the alert
             self._close()
             raise TransportError(f"TLS handshake failed: {error}") from error
         except BaseException:
@@ -161,7 +160,7 @@ class Connection(asyncio.BufferedProtocol):
         deadline = None if seconds is None else self.now() + seconds
         try:
             self._resume_reading()
-            if not await self._wait(lambda: self._early or self._ended, deadline):
+            if not await self.until(lambda: self._early or self._ended, deadline, reads=False):
                 raise DeadlineExceeded("artim", seconds)
             if self._failure is not None:
                 raise TransportError(f"the connection broke: {self._failure}") from self._failure
@@ -200,32 +199,48 @@ class Connection(asyncio.BufferedProtocol):
 
     async def flush(self) -> None:
         if self.association.has_output:
-            self._write()
-        if self._waiters:
+            if self._together:
+                self._hold()
+            else:
+                self._write()
+        if self.conversation.over:
             self._wake()
         if self._clogged or self._last_words < math.inf:
             await self._drain()
 
-    async def until(self, ready: Callable[[], object], deadline: float | None) -> bool:
-        self._readers += 1
-        try:
-            if not self._reading:
+    async def until(self, ready: Callable[[], object], deadline: float | None, *, reads: bool = True) -> bool:
+        """As ``Io.until``; unless it ``reads``, what arrives meanwhile is nothing to wait for."""
+        while not ready():
+            if reads and not self._reading:
                 self._read_on()
-            return await self._wait(ready, deadline)
-        finally:
-            self._readers -= 1
+                if ready():
+                    break
+            waiter = Waiter(self.loop, ready, math.inf if deadline is None else deadline, reads)
+            self._waiters.append(waiter)
+            if waiter.deadline < self._timer_at:
+                self._arm()
+            try:
+                if await waiter:
+                    return bool(ready())
+            finally:
+                self._waiters.remove(waiter)
+        return True
 
     async def poll(self) -> None:
-        self._readers += 1
+        self._polls += 1
         try:
             self._read_on()
             await asyncio.sleep(0)
             await asyncio.sleep(0)  # a task that gives way is called before what has arrived, and now after it
         finally:
-            self._readers -= 1
+            self._polls -= 1
+
+    def glance(self) -> None:
+        """The loop reads anyway."""
 
     def resume(self) -> None:
         self._read_on()
+        self._wake()
 
     async def call(self, handler: Callable[..., Any], argument: Any) -> Any:
         try:
@@ -292,12 +307,19 @@ class Connection(asyncio.BufferedProtocol):
             self._early += data
             self._pause()
             self._wake()
-        elif self._tls is None:
-            self._receive(data)
-        else:
+        elif self._tls is not None:
             self._receive_encrypted(self._tls, data)
+        else:
+            self._receive(data)
+            waked = [waiter for waiter in self._waiters if waiter.is_ready()]
+            if len(waked) + len(self.conversation.requests) > 2:
+                self._wake_together(waked)
+            else:
+                for waiter in waked:
+                    waiter.wake()
 
     def _receive(self, data: memoryview) -> None:
+        """Take it in, and say what is to be said."""
         conversation = self.conversation
         now = self._received_at = self.now()
         if conversation.receive_data(data, now):
@@ -309,19 +331,37 @@ class Connection(asyncio.BufferedProtocol):
                     self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         if conversation.congested and not conversation.over:
             self._pause()
-        self._react()
-
-    def _react(self) -> None:
-        """After something has happened: say what is to be said, wake those who waited for it, mind the time."""
         if self.association.has_output:
             self._write()
-        for waiter in self._waiters:
-            if waiter.ready() and not waiter.future.done():
-                waiter.future.set_result(None)
         if self.association.state is not State.ESTABLISHED:
             self._arm()
-            if self.conversation.over and not self._waiters:
+            if conversation.over and not self._waiters:
                 self.finish_soon()  # nobody may come to see to it, or only when a handler has ended
+
+    def _wake_together(self, waked: Iterable[Waiter]) -> None:
+        """What several have to say to what has arrived goes out in one write."""
+        self._together = True
+        try:
+            for waiter in waked:
+                waiter.wake()
+        finally:
+            self._together = False
+            if self._held:
+                self._write()
+
+    def _hold(self) -> None:
+        """Keep what is to be sent until ``_wake_together`` writes it, unless it is much."""
+        self._held += self.association.data_to_send()
+        if sum(map(len, self._held)) >= _MOST_HELD:
+            self._write()
+
+    def _react(self) -> None:
+        """After the connection has ended or time has passed: as after something has arrived."""
+        if self.association.has_output:
+            self._write()
+        self._wake()
+        if self.conversation.over and not self._waiters:
+            self.finish_soon()
 
     def _receive_encrypted(self, tls: Tls, data: memoryview) -> None:
         tls.feed(data)
@@ -337,6 +377,7 @@ class Connection(asyncio.BufferedProtocol):
                     self._end()
                     break
                 self._receive(data)
+            self._wake()
             if self.association.has_output or tls.behind:
                 self._write()
         except OSError as error:
@@ -375,7 +416,7 @@ class Connection(asyncio.BufferedProtocol):
         self._ended, self._reading = True, False
         if not self._begun or self._securing:
             self._wake()
-        elif not self._told and (self._readers or self.conversation.over or not self.conversation.performing):
+        elif not self._told and (self._somebody_waits or not self.conversation.performing):
             self._tell_end()
 
     def _tell_end(self) -> None:
@@ -386,25 +427,15 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
-    async def _wait(self, ready: Callable[[], object], deadline: float | None) -> bool:
-        """Wait until ``ready()`` is true; False if ``deadline`` came first."""
-        while not ready():
-            waiter = _Waiter(ready, math.inf if deadline is None else deadline, self.loop.create_future())
-            self._waiters.append(waiter)
-            if waiter.deadline < self._timer_at:
-                self._arm()
-            try:
-                await waiter.future
-            finally:
-                self._waiters.remove(waiter)
-            if waiter.late:
-                return bool(ready())
-        return True
+    @property
+    def _somebody_waits(self) -> bool:
+        """For something to arrive."""
+        return self._polls > 0 or self.conversation.over or any(waiter.reads for waiter in self._waiters)
 
     def _wake(self) -> None:
         for waiter in self._waiters:
-            if waiter.ready() and not waiter.future.done():
-                waiter.future.set_result(None)
+            if waiter.is_ready():
+                waiter.wake_soon()
 
     def _read_on(self) -> None:
         """Somebody wants what arrives, and what has arrived."""
@@ -422,6 +453,7 @@ class Connection(asyncio.BufferedProtocol):
         early, self._early = self._early, b""
         if early and self._tls is None:
             self._receive(memoryview(early))
+            self._wake()
         elif early and self._tls is not None:
             self._receive_encrypted(self._tls, memoryview(early))
 
@@ -468,9 +500,8 @@ class Connection(asyncio.BufferedProtocol):
             self.conversation.handle_timer(now)
             self._react()
         for waiter in self._waiters:
-            if now >= waiter.deadline and not waiter.future.done():
-                waiter.late = True
-                waiter.future.set_result(None)
+            if now >= waiter.deadline:
+                waiter.wake_soon(late=True)
         if len(self._buffer) > _SMALLEST_READ and now - self._received_at >= _SILENCE:
             self._buffer = memoryview(bytearray(_SMALLEST_READ))
         self._arm()
@@ -481,6 +512,8 @@ class Connection(asyncio.BufferedProtocol):
         """All that the association has to send: to the system, and to the transport what that does not take."""
         association = self.association
         buffers: Sequence[Buffer] = association.data_to_send()
+        if self._held:
+            buffers, self._held = [*self._held, *buffers], []
         try:
             if self._tls is not None:
                 self._tls.encrypt(buffers)
@@ -545,7 +578,7 @@ class Connection(asyncio.BufferedProtocol):
         seconds = self.association.timeouts.send
         deadline = None if seconds is None else self.now() + seconds
         while self._clogged and not conversation.over:
-            if await self._wait(lambda: not self._clogged or conversation.over, deadline):
+            if await self.until(lambda: not self._clogged or conversation.over, deadline, reads=False):
                 continue
             if not self._reading:  # it may have said why it does not read
                 await self.until(lambda: conversation.over, self.now() + _LAST_WORDS)

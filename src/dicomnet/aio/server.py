@@ -184,45 +184,46 @@ class _TaskServer(Server):
         connection = Connection(association, ae.limits, ae.spool_folder, guest.name, associate, self._handlers)
         task = asyncio.create_task(self._serve(sock, connection, guest), name=f"dicomnet {guest.name}")
         self._connections[task] = connection
-        task.add_done_callback(self._connections.pop)
+        task.add_done_callback(partial(self._forget, sock))
+
+    def _forget(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
+        if not self._connections.pop(task).attached:  # it was cancelled before it began
+            sock.close()
 
     async def _serve(self, sock: socket.socket, connection: Connection, guest: Guest) -> None:
         """One connection, from accept to close."""
         _serving.set(self)
-        timeouts, (context, clear_text) = guest.timeouts, self._tls
+        conversation = connection.conversation
         with guest:
-            opened = connection.now()
             try:
-                await connection.attach(sock)
-                if context is not None and clear_text:
-                    await connection.secure_if_asked(context, timeouts.artim, handshake=timeouts.tls)
-                elif context is not None:
-                    await connection.secure(context, timeouts.tls, server_side=True)
-                # ARTIM begins when the connection is secure.
-                connection.opened(opened if connection.tls_info is None else connection.now())
-                await _converse(connection, guest)
+                await self._connect(sock, connection, guest)
+                await serve_association(conversation, guest, partial(_describe, connection, guest))
             finally:
+                await conversation.abort()  # does nothing unless a handler broke the conversation
                 await connection.finish()
+            guest.tell_end(conversation.error, requested=conversation.requested is not None)
+
+    async def _connect(self, sock: socket.socket, connection: Connection, guest: Guest) -> None:
+        """Raises TransportError and DeadlineExceeded for a TLS handshake that fails."""
+        timeouts, (context, clear_text) = guest.timeouts, self._tls
+        opened = connection.now()
+        await connection.attach(sock)
+        if context is not None and clear_text:
+            await connection.secure_if_asked(context, timeouts.artim, handshake=timeouts.tls)
+        elif context is not None:
+            await connection.secure(context, timeouts.tls, server_side=True)
+        # ARTIM begins when the connection is secure.
+        connection.opened(opened if connection.tls_info is None else connection.now())
 
 
-async def _converse(connection: Connection, guest: Guest) -> None:
-    """Answer what the peer requests until one of both ends it."""
-
-    def describe(request: AssociateRq) -> AssociationInfo:
-        info = connection.tls_info
-        association = guest.describe(request, None if info is None else info.certificate, info)
-        connection.name = guest.name
-        if (peer := caller(association)) is not None:
-            association.scu = Association(connection, peer)
-        return association
-
-    conversation = connection.conversation
-    try:
-        await serve_association(conversation, guest, describe)
-    finally:
-        await conversation.abort()  # does nothing unless a handler broke the conversation
-        await connection.finish()
-    guest.tell_end(conversation.error, requested=conversation.requested is not None)
+def _describe(connection: Connection, guest: Guest, request: AssociateRq) -> AssociationInfo:
+    """The association as its handlers see it."""
+    info = connection.tls_info
+    association = guest.describe(request, None if info is None else info.certificate, info)
+    connection.name = guest.name
+    if (peer := caller(association)) is not None:
+        association.scu = Association(connection, peer)
+    return association
 
 
 class _WorkersServer(Server):
@@ -253,8 +254,9 @@ class _WorkersServer(Server):
             self._call_in_loop(self._closed.set)
 
     async def close(self) -> None:
-        threading.Thread(target=self._workers.close, name=f"dicomnet close {self.port}", daemon=True).start()
-        await self._closed.wait()
+        if not self._closed.is_set():
+            threading.Thread(target=self._workers.close, name=f"dicomnet close {self.port}", daemon=True).start()
+            await self._closed.wait()
 
 
 def _run_worker(ae: AE, tls: Tls, loop_factory: Callable[[], asyncio.AbstractEventLoop], worker: Worker) -> None:

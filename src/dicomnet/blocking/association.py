@@ -77,8 +77,14 @@ class Association:
     ) -> None:
         if kind is not None:
             self.abort()
-        elif not self._conversation.over:
-            self.release()
+        elif self._conversation.over:
+            self._connection.finish()
+        else:
+            try:
+                self.release()
+            except BaseException:
+                self.abort()
+                raise
 
     # --- composite services -----------------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import Any, Final, TypeVar
 
 from dicomnet.blocking.search import BATCH, Search
@@ -26,6 +27,7 @@ log = logging.getLogger("dicomnet")
 Result = TypeVar("Result")
 
 _LAST_WORDS: Final = 1.0  # seconds to find what the peer said before the connection broke
+_UNREAD: Final = 1.0  # seconds: who reads needs less from one read to the next
 
 
 def _finished(result: Awaitable[Any]) -> Any:
@@ -86,11 +88,14 @@ class Connection:
         self.name = name  # for log lines
         self._opener = opener
         self._strands: Strands | None = None
+        self._beside = 0  # how many of them perform what was spawned
+        self._spawned: deque[Coroutine[Any, Any, None]] = deque()  # and nobody performs yet
         self.stopping = False
         self._turn = threading.Lock()
         self._led = threading.Condition(self._turn)  # somebody has read, and goes
         self._leading = False
         self._followers = 0
+        self._taken_in = 0.0  # when somebody has last read
         self._flush_lock = threading.Lock()
         self.window: Gate = threading.Lock()  # of one operation, until another size is negotiated
         self.message: Gate = threading.Lock()
@@ -148,7 +153,7 @@ class Connection:
             for start in range(0, len(found), BATCH):
                 yield list(found[start : start + BATCH])
             return
-        search = Search(iter(_from_async(found) if isinstance(found, AsyncIterable) else found))
+        search = Search(_from_async(found) if isinstance(found, AsyncIterable) else found)
         self._strand_pool.start(search.run)
         try:
             while batch := self._aside(search.take):
@@ -173,14 +178,42 @@ class Connection:
         return self._strands
 
     def spawn(self, strand: Coroutine[Any, Any, None]) -> None:
-        self._strand_pool.start(lambda: self._run_beside(strand))
+        self._spawned.append(strand)
+        if self._beside >= self.conversation.limits.operations:  # one segment may bring thousands
+            return
+        try:
+            self._strand_pool.start(self._run_spawned)
+        except RuntimeError:  # no more threads: those that there are do it
+            if not self._beside:
+                self._spawned.pop().close()
+                raise
+        else:
+            self._beside += 1
+
+    def _run_spawned(self) -> None:
+        while True:
+            with self._turn:
+                if not self._spawned:
+                    self._beside -= 1
+                    if self.conversation.over:  # perhaps this strand is the only one to know
+                        self._send_reader_home()
+                    return
+                strand = self._spawned.popleft()
+            self._run_beside(strand)
+            del strand
 
     def _run_beside(self, strand: Coroutine[Any, Any, None]) -> None:
         try:
             self.run(strand)
+        except SystemExit:  # by a handler: it ends that, as it would end a thread
+            pass
         except Exception as error:
             self.report("the association ended by an error of this side", error)
             self.run(self.conversation.abort())
+
+    def runs_in(self, thread: threading.Thread) -> bool:
+        """Whether it is one of the threads beside the association's own."""
+        return self._strands is not None and thread in self._strands
 
     async def join(self) -> None:
         if self._strands is not None:
@@ -198,6 +231,16 @@ class Connection:
             self._turn.acquire()
 
     async def poll(self) -> None:
+        self._poll()
+
+    def glance(self) -> None:
+        if self._turn.acquire(blocking=False):
+            try:
+                self._poll()
+            finally:
+                self._turn.release()
+
+    def _poll(self) -> None:
         if self._leading or self.conversation.congested:  # who leads takes it in
             return
         failure: OSError | None = None
@@ -217,9 +260,13 @@ class Connection:
         if not self._turn.acquire(blocking=False):
             self.conversation.orphans.append(results)
             return
-        closing = results.close()
         try:
-            closing.send(None)
+            # A collector may come at any moment: also while this very thread holds one of these.
+            if self._flush_lock.locked() or not self.message.acquire(False):
+                self.conversation.orphans.append(results)
+                return
+            self.message.release()
+            results.close().send(None)
         except (StopIteration, DicomNetworkError):  # why the association ended is told to the next who wants something
             pass
         finally:
@@ -334,8 +381,12 @@ class Connection:
         """
         until, now = deadline, time.monotonic()
         limit = self.association.deadline
-        if limit is not None and (until is None or limit < until):
-            until = limit
+        if limit is not None:
+            if now - self._taken_in > _UNREAD:
+                self.association.was_busy(now)
+                limit = self.association.deadline
+            if until is None or (limit is not None and limit < until):
+                until = limit
         if deadline is not None and now >= deadline:
             return False
         failure: OSError | None = None
@@ -350,7 +401,8 @@ class Connection:
 
     def _take_in(self, data: memoryview | None, failure: OSError | None) -> None:
         """With the turn: bytes that came, none in time (None), or the end."""
-        conversation, now = self.conversation, time.monotonic()
+        conversation = self.conversation
+        now = self._taken_in = time.monotonic()
         if data:
             if conversation.receive_data(data, now):
                 self.transport.acknowledge()
@@ -373,10 +425,24 @@ class Connection:
             try:
                 with self._turn:
                     self._until(lambda: self.association.state is not State.AWAITING_CLOSE, None)
+                    self._nobody_reads(_LAST_WORDS)
             finally:
                 self.transport.close()
                 if self._strands is not None:
                     self._strands.close()
+
+    def _nobody_reads(self, seconds: float | None) -> bool:
+        """With the turn: wait until that is so; False if it is not after ``seconds``."""
+        self._followers += 1
+        try:
+            return self._led.wait_for(lambda: not self._leading, seconds)
+        finally:
+            self._followers -= 1
+
+    def _send_reader_home(self) -> None:
+        """With the turn, after the end: who waits for something to arrive looked at the time limits before that."""
+        if not self._nobody_reads(0 if self._broken else self.association.timeouts.closing):
+            self.transport.wake()
 
     def stop(self, *, at_once: bool) -> None:
         """From another thread: A-ABORT, unless something is half-written.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 BATCH: Final = 64  # results that are sent together, unless finding them takes longer than
@@ -11,10 +11,10 @@ _BATCH_TIME: Final = 0.005  # seconds
 
 
 class Search:
-    """Runs an iterator in one thread for another one, which waits no longer than it must: they take turns."""
+    """Iterates over ``results`` in one thread for another one, which waits no longer than it must: they take turns."""
 
-    def __init__(self, iterator: Iterator[Any]) -> None:
-        self._iterator = iterator
+    def __init__(self, results: Iterable[Any]) -> None:
+        self._results = results
         self._changed = threading.Condition()
         self._found: list[Any] = []
         self._wanted = False  # else the one who searches waits
@@ -25,11 +25,12 @@ class Search:
     def run(self) -> None:
         """In the thread that searches: to the end, or until it is stopped. Closes the iterator."""
         try:
+            iterator = iter(self._results)
             try:
-                while self._is_wanted() and self._find():
+                while self._is_wanted() and self._find(iterator):
                     pass
             finally:
-                if (close := getattr(self._iterator, "close", None)) is not None:
+                if (close := getattr(iterator, "close", None)) is not None:
                     close()
         except BaseException as error:  # the user's code: anything; it is raised where the search is waited for
             self._error = error
@@ -43,9 +44,9 @@ class Search:
                 self._changed.wait()
             return not self._stopped
 
-    def _find(self) -> bool:
+    def _find(self, iterator: Iterator[Any]) -> bool:
         """Find one batch; False at the end."""
-        for item in self._iterator:
+        for item in iterator:
             with self._changed:
                 self._found.append(item)
                 if not self._wanted or len(self._found) >= BATCH:

@@ -90,7 +90,8 @@ class _ThreadedServer(Server):
     def close(self) -> None:
         with self._lock:
             first, self._admission.closing = not self._admission.closing, True
-            serving = threading.current_thread() in self._threads
+            thread = threading.current_thread()
+            serving = thread in self._threads or any(link.runs_in(thread) for link in self._connections)
         if first and serving:
             threading.Thread(target=self._shut_down, name=f"dicomnet close {self.port}", daemon=True).start()
         elif first:

@@ -26,8 +26,8 @@ class Inbox:
     """
 
     def __init__(self, folder: str, output: Output, workers: int = 1) -> None:
-        self.spool_folder = os.path.join(folder, _SPOOL)
-        self._folder = folder
+        self._folder = os.path.abspath(folder)  # once: for each file it would cost a system call
+        self.spool_folder = os.path.join(self._folder, _SPOOL)
         self._output = output
         self._made: set[str] = set()
         self._counters = SharedCounters(workers, "stored", "size", "failed", "associations")

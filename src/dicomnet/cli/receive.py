@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from dicomnet.cli.inbox import Inbox
     from dicomnet.config import Identity
 
-_MAX_PDU_LENGTH: Final = 128 * 1024  # bytes; the most that DCMTK sends: the fewer there are, the less they cost
 _SPOOL_SIZE: Final = 64 * 1024  # bytes of what may wait in memory, of one association
 
 
@@ -82,7 +81,6 @@ def command(
         accept_calling=calling or None,
         max_associations=max_associations,
         max_associations_per_peer=max_associations,
-        max_pdu_length=_MAX_PDU_LENGTH,
         async_ops=(window, 1),
         spool_folder=inbox.spool_folder,
         timeouts=settings.timeouts(),

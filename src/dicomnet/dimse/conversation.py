@@ -39,8 +39,10 @@ if TYPE_CHECKING:
 
 VERIFICATION = "1.2.840.10008.1.1"
 PENDING: Final = (Status.PENDING, Status.PENDING_WARNING)
+_MANY: Final = (CommandField.C_FIND, CommandField.C_GET, CommandField.C_MOVE)  # have pending responses
 _MOMENT = 1.0  # seconds: a requestor that sends file after file needs less between two of them
 _FLOOD = 256  # times Limits.operations: more than come in one segment. From there on requests are not even refused
+_LOOK_AGAIN = 0.05  # seconds until a condition is looked at that somebody else's handler may have made true
 _PROGRESS = 64 * 1024  # bytes of a message within the idle limit: 9 kbit/s at its default. Less is no transfer
 
 
@@ -49,7 +51,7 @@ class Exchange:
     """A request of ours and what came for it: responses, and for a C-GET the C-STORE requests too.
 
     ``strand``: whose it is. ``answered``: the final response is in the inbox, or was. ``abandoned``: nobody reads the
-    inbox any more.
+    inbox any more. ``freed``: the end of the association has given its place in the operations window to others.
     """
 
     message_id: int
@@ -59,6 +61,7 @@ class Exchange:
     inbox: deque[Response | Message] = field(default_factory=deque)
     answered: bool = False
     abandoned: bool = False
+    freed: bool = False
 
 
 class Orphan(Protocol):
@@ -109,6 +112,7 @@ class Conversation:
         self.performer: Performer | None = None  # None: none is performed
         self.requests: deque[Message] = deque()  # not yet taken up
         self._unanswered: dict[int, int] = {}  # message ID → bytes held, from arrival to response
+        self.cancelled: set[int] = set()  # those of them for which a C-CANCEL came before they were taken up
         self._answering = 0  # how many responses are on their way
         self._release_due = False  # the peer asked for a release; it is confirmed when all else is answered
 
@@ -195,7 +199,7 @@ class Conversation:
             if len(self.requests) >= _FLOOD * self.limits.operations:
                 return f"{len(self.requests)} requests that cannot be performed"
             refused = Unusable(command.command, message_id, command.has_dataset, *refusal)
-            self.requests.append(message._replace(command=refused, dataset=None))
+            self.requests.append(message._replace(command=refused, dataset=None, command_set=b""))
             return None
         held = 0 if message.dataset is None else getattr(message.dataset, "in_memory", 0)
         self.held += held
@@ -217,7 +221,7 @@ class Conversation:
             name, asked = messages.service(response.command), messages.service(exchange.command)
             return f"a {name} response in context {message.context_id} to a {asked} in context {exchange.context_id}"
         response.dataset = message.dataset
-        exchange.answered = response.status not in PENDING
+        exchange.answered = response.status not in PENDING or exchange.command not in _MANY
         if not exchange.abandoned:
             exchange.inbox.append(response)
             if message.dataset is not None:
@@ -256,7 +260,10 @@ class Conversation:
             # AR-8: the requestor answers first; the acceptor waits for the answer to its own request
             if self.association.requestor and self.association.can(fsm.Event.RELEASE_RESPONSE):
                 self.association.respond_release(self.io.now())
-        elif not all(exchange.answered for exchange in self.exchanges.values()):
+        elif (self.association.requestor or self._unanswered) and not all(
+            exchange.answered for exchange in self.exchanges.values()
+        ):
+            # But a requestor's may cross a request of ours, which it cannot answer any more.
             self._fail("a release while a response is due")
         else:
             self._release_due = True
@@ -283,8 +290,14 @@ class Conversation:
             self.stream.discard()
             self.requests.clear()  # nobody answers them any more; their data sets' files go with them
             self._abandoned = 0
-            for exchange in [exchange for exchange in self.exchanges.values() if exchange.abandoned]:
-                self.finish(exchange)
+            for exchange in list(self.exchanges.values()):
+                if exchange.abandoned:
+                    self.finish(exchange)
+                else:  # those who wait for its place learn of the end, whenever its owner comes to read the rest
+                    exchange.freed = True
+                    self.io.window.release()
+            if self.congested:  # nobody reads, and nobody would be woken
+                self.io.resume()
 
     def busy(self, now: float) -> bool:
         """A message is under way, or was a moment ago, so that more may follow."""
@@ -330,6 +343,9 @@ class Conversation:
         """Release the association (PS3.8 7.2) and wait until the peer has confirmed."""
         self.check_open()
         await self.settle()
+        while self.requests:  # they came with the last response
+            await self.take_up(self.requests.popleft())
+        self.check_open()
         if self.exchanges or self.performing:
             raise LocalProtocolError("release: operations are outstanding; wait for them, or abort")
         self.association.release(self.io.now())
@@ -404,13 +420,17 @@ class Conversation:
         seconds = self.association.timeouts.response
         deadline = None if seconds is None else io.now() + seconds
         while not inbox:
-            if not await io.until(lambda: inbox or requests or self.over or self.congested, deadline):
-                await self._give_up_response()
+            if not await io.until(
+                lambda: inbox or requests or self.over or self.congested or exchange.abandoned, deadline
+            ):
+                await self.give_up_response()
             elif requests:
-                await self.take_up(requests.popleft())
+                deadline = await self.take_up_next(deadline)
             elif not inbox:
                 self.check_open()
-                await self._wait_for_room(exchange, deadline)
+                if exchange.abandoned:
+                    raise LocalProtocolError("the operation was closed while its next response was awaited")
+                await self._wait_for_room(exchange.strand, lambda: inbox or exchange.abandoned, deadline)
         received = inbox.popleft()
         if received.dataset is not None and type(received) is Response:
             self.held -= getattr(received.dataset, "in_memory", 0)
@@ -418,16 +438,21 @@ class Conversation:
             self._relieve()
         return received
 
-    async def _wait_for_room(self, exchange: Exchange, deadline: float | None) -> None:
-        """Others have to read or to perform something first."""
-        full = [other for other in self.exchanges.values() if len(other.inbox) >= self.limits.inbox]
-        if any(other.strand == exchange.strand for other in full):
+    async def _wait_for_room(self, strand: object, ready: Callable[[], object], deadline: float | None) -> None:
+        """Others have to read or to perform something first, unless ``ready()``."""
+        if any(exchange.strand == strand and self._stops_reading(exchange) for exchange in self.exchanges.values()):
             raise LocalProtocolError(
-                f"{self.limits.inbox} responses to an operation begun here wait to be read:"
+                "so many responses to an operation begun here wait to be read that nothing more is received:"
                 " read them, or close the operation, before the next request"
             )
-        if not await self.io.until(lambda: not self.congested or self.over or exchange.inbox, deadline):
-            await self._give_up_response()
+        if not await self.io.until(lambda: not self.congested or self.over or ready(), deadline):
+            await self.give_up_response()
+
+    def _stops_reading(self, exchange: Exchange) -> bool:
+        """Whether it is what has come for this one that makes the conversation congested."""
+        unread, unanswered = len(exchange.inbox), len(self._unanswered)
+        # Instances that a C-GET brought, but for one that its user has.
+        return unread >= self.limits.inbox or (unanswered >= self.limits.operations and unread >= unanswered - 1 > 0)
 
     def _relieve(self) -> None:
         """Something was read or answered: perhaps there is room again."""
@@ -465,10 +490,17 @@ class Conversation:
         else:
             exchange.abandoned = True
             self._abandoned += 1
+            self._empty(exchange)
 
     def finish(self, exchange: Exchange) -> None:
         """It is over: its place in the window is free."""
         del self.exchanges[exchange.message_id]
+        self._empty(exchange)
+        if not exchange.freed:
+            self.io.window.release()
+
+    def _empty(self, exchange: Exchange) -> None:
+        """Nobody reads its inbox any more: what is there must not keep others from being received."""
         if exchange.inbox:
             for received in exchange.inbox:
                 if type(received) is Message:  # a C-STORE that nobody took
@@ -481,9 +513,9 @@ class Conversation:
             self._getters.remove(exchange)
         if self.congested:
             self._relieve()
-        self.io.window.release()
 
-    async def _give_up_response(self) -> NoReturn:
+    async def give_up_response(self) -> NoReturn:
+        """The response has not come in time."""
         error = DeadlineExceeded("response", self.association.timeouts.response)
         await self.abort(why=error)
         raise error
@@ -492,13 +524,17 @@ class Conversation:
         """Be done with operations that nobody wants any more: their responses hold places in the operations window."""
         while self.orphans:
             await self.orphans.popleft().close()
-        seconds = self.association.timeouts.response
-        deadline = None if seconds is None else self.io.now() + seconds
+        io, seconds = self.io, self.association.timeouts.response
+        deadline = None if seconds is None else io.now() + seconds
         while self._abandoned and not self.over:
-            if not await self.io.until(lambda: self.over or self.requests or not self._abandoned, deadline):
-                await self._give_up_response()
-            if self.requests:
-                await self.take_up(self.requests.popleft())
+            if not await io.until(
+                lambda: self.over or self.requests or self.congested or not self._abandoned, deadline
+            ):
+                await self.give_up_response()
+            elif self.requests:
+                deadline = await self.take_up_next(deadline)
+            elif self.congested and self._abandoned and not self.over:
+                await self._wait_for_room(io.strand(), lambda: self.requests or not self._abandoned, deadline)
 
     # --- requests of the peer ---------------------------------------------------------------------------------------
 
@@ -509,13 +545,36 @@ class Conversation:
         else:
             await self.answer(message, Response(Status.UNRECOGNISED_OPERATION))
 
+    async def take_up_next(self, deadline: float | None) -> float | None:
+        """Take up the first request that waits, for one who waits for a response until ``deadline``.
+
+        Returns his new one: what takes this side's time is not the peer's. But requests without end do not put it off.
+        """
+        begun = self.io.now()
+        if deadline is not None and begun >= deadline:
+            await self.give_up_response()
+        await self.take_up(self.requests.popleft())
+        return None if deadline is None else deadline + self.io.now() - begun
+
     async def listen(self, until: Callable[[], object] | None, deadline: float | None) -> bool:
         """Answer what the peer asks for; False if ``deadline`` came before ``until()`` was true or it was all over."""
-        while not (self.over or (until is not None and until())):
+
+        def over() -> object:
+            return self.over or (until is not None and until())
+
+        in_time = True
+        while not over():
+            if not in_time:
+                return False
             if self.requests:
                 await self.take_up(self.requests.popleft())
-            elif not await self.io.until(lambda: self.requests or self.over or (until and until()), deadline):
-                return False
+                in_time = deadline is None or self.io.now() < deadline
+            else:
+                limit = deadline
+                if until is not None and self._unanswered:  # what is performed beside this may make it true
+                    again = self.io.now() + _LOOK_AGAIN
+                    limit = again if deadline is None else min(again, deadline)
+                in_time = await self.io.until(lambda: self.requests or over(), limit) or limit is not deadline
         return True
 
     async def answer(self, message: Message, response: Response, view: View | None = None) -> None:
@@ -530,12 +589,17 @@ class Conversation:
         message_id = response.message_id = cast("int", command.message_id)
         response.command = cast("int", command.command)
         response.has_dataset = view is not None
+        encoded = self.encode_response(response)
         # From now on the peer may have it, and may send what was one too many before.
         self._answered(message_id, command)
         self._answering += 1
         try:
             if not self.over:
-                await self.send(message.context_id, self.encode_response(response), view)
+                await self.send(message.context_id, encoded, view)
+        except BaseException as error:
+            if not (self.over or isinstance(error, Exception)):  # interrupted before it began; the peer still waits
+                await self.send(message.context_id, encoded, view)
+            raise
         finally:
             self._answering -= 1
         if self._release_due:
@@ -546,8 +610,14 @@ class Conversation:
         if type(command) is Unusable and command.status in (Status.DUPLICATE_INVOCATION, Status.RESOURCE_LIMITATION):
             return  # it never counted, and its message ID may be another's
         self.held -= self._unanswered.pop(message_id, 0)
+        if self.cancelled:
+            self.cancelled.discard(message_id)
         if self.congested:
             self._relieve()
+
+    def owes(self, message: Message) -> bool:
+        """Whether the peer waits for the response to a request of its."""
+        return not self.over and message.command.message_id in self._unanswered
 
     def encode_response(self, response: Response) -> bytes:
         """Its command set; if it has none, that of a processing failure."""

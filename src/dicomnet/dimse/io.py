@@ -61,6 +61,9 @@ class Io(Protocol):
     async def poll(self) -> None:
         """Take in what has arrived already, without waiting for more."""
 
+    def glance(self) -> None:
+        """As ``poll``, from a handler, in whatever thread that runs; does nothing where somebody reads anyway."""
+
     def resume(self) -> None:
         """The conversation is no longer congested: those who wait may read on."""
 

@@ -14,7 +14,7 @@ from dicomnet.dimse.io import Dataset
 from dicomnet.dimse.messages import CommandField, Priority, Request, Response, SubOperations, service
 from dicomnet.dimse.status import Status
 from dicomnet.dimse.stream import Message
-from dicomnet.errors import StatusError
+from dicomnet.errors import LocalProtocolError, StatusError
 from dicomnet.ul.negotiation import AcceptedContext
 
 
@@ -85,7 +85,9 @@ class Results:
             self.command, 0, sop_class_uid, priority=priority, has_dataset=True, move_destination=destination
         )
         self._exchange: Exchange | None = None
+        self._reading = False  # somebody waits for what comes next
         self._closed = False
+        self._unanswered: Message | None = None  # the instance that the user of a C-GET has
         self.response: Response | None = None
         self.progress = SubOperations(0, 0, 0, 0)
 
@@ -100,11 +102,19 @@ class Results:
         return None if self._closed else self._exchange
 
     async def next(self) -> Any:
-        """What comes next, or None at the end. Raises StatusError for a final status but success and cancel."""
+        """What comes next, or None at the end. Raises StatusError for a final status but success and cancel.
+
+        Raises LocalProtocolError if another strand waits for the same, and if it is closed meanwhile.
+        """
         if self._closed:
             return None
+        if self._reading:
+            raise LocalProtocolError("it is being read by another thread or task; its results are for one at a time")
+        self._reading = True
         conversation = self._conversation
         try:
+            if self._unanswered is not None:
+                await self._settle()
             if self._exchange is None:
                 with self._identifier.view() as view:
                     self._exchange = await conversation.begin(self._context.id, self._request, view)
@@ -124,6 +134,8 @@ class Results:
         except BaseException:
             await self.close()
             raise
+        finally:
+            self._reading = False
         self._closed = True
         conversation.leave(self._exchange)
         self.response = response
@@ -148,10 +160,14 @@ class Results:
             finally:
                 await self._conversation.give_up(self._exchange)
         elif self._exchange is not None:
+            self._unanswered = None
             self._conversation.leave(self._exchange)
 
     async def _settle(self) -> None:
-        """What the peer still waits for."""
+        """Answer the instance that the user has."""
+        if self._unanswered is not None:
+            message, self._unanswered = self._unanswered, None
+            await self._conversation.answer(message, Response.plain(Status.SUCCESS))
 
     def _item(self, response: Response) -> Any:
         """What a pending response brought, or None."""
@@ -185,19 +201,6 @@ class Get(Results):
     """
 
     command = CommandField.C_GET
-
-    def __init__(self, conversation: Conversation, sop_class_uid: str, identifier: Any, priority: int) -> None:
-        super().__init__(conversation, sop_class_uid, identifier, priority)
-        self._unanswered: Message | None = None  # the one that the user has
-
-    async def next(self) -> Any:
-        await self._settle()
-        return await super().next()
-
-    async def _settle(self) -> None:
-        if self._unanswered is not None:
-            message, self._unanswered = self._unanswered, None
-            await self._conversation.answer(message, Response.plain(Status.SUCCESS))
 
     async def received(self, message: Message) -> Any:
         """The instance that a request of the peer brought, or None if it was refused."""

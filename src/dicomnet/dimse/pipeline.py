@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import AbstractContextManager
-from typing import Any, Final, NamedTuple, NoReturn, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from dicomnet.dimse import messages, templates
 from dicomnet.dimse.conversation import Conversation, Exchange
 from dicomnet.dimse.io import View
 from dicomnet.dimse.messages import CommandField, Priority, Request, Response
-from dicomnet.errors import DeadlineExceeded, DicomNetworkError
+from dicomnet.errors import DicomNetworkError
 
 _TOGETHER: Final = 64 * 1024  # bytes of small messages that go in one write: the system call is nothing beside them
 _SOON: Final = 0.002  # seconds that the first of them waits for the others
@@ -163,7 +163,7 @@ class _Pipeline:
             try:
                 await conversation.send_in_batches(context_id, command_set, view)
             except BaseException:  # nothing of it has gone, or the association is over
-                del conversation.exchanges[message_id], self._outstanding[message_id]
+                self._forget(message_id)
                 raise
             return
         if not self._gathered:
@@ -188,22 +188,23 @@ class _Pipeline:
         deadline = None if seconds is None else io.now() + seconds
         while not inbox:
             if not await io.until(lambda: inbox or requests or conversation.over, deadline):
-                await self._give_up(seconds)
+                await conversation.give_up_response()
             if requests:
-                await conversation.take_up(requests.popleft())
+                deadline = await conversation.take_up_next(deadline)
             elif not inbox:
                 conversation.check_open()
 
-    async def _give_up(self, seconds: float | None) -> NoReturn:
-        error = DeadlineExceeded("response", seconds)
-        await self._conversation.abort(why=error)
-        raise error
+    def _forget(self, message_id: int) -> Any:
+        """Its token."""
+        exchange, token = self._outstanding.pop(message_id)
+        del self._conversation.exchanges[message_id]
+        if exchange.freed:
+            self._places -= 1
+        return token
 
     def _answered(self, response: Response) -> None:
-        message_id = response.message_id
-        _, token = self._outstanding.pop(message_id)
         conversation = self._conversation
-        del conversation.exchanges[message_id]
+        token = self._forget(response.message_id)
         if response.dataset is not None:
             conversation.held -= getattr(response.dataset, "in_memory", 0)
         if conversation.congested:

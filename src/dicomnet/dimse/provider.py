@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterable, Callable, Container, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -56,10 +57,10 @@ class Indication:
     """A request as a handler gets it (the standard's indication primitive).
 
     ``originator``: (AE title, message ID) of the C-MOVE that a C-STORE belongs to, or None. ``dataset``: an
-    EncodedDataset or None. ``cancelled``: the requestor has sent a C-CANCEL for it; C-ECHO and C-STORE have none.
+    EncodedDataset or None. ``cancel_received``: a C-CANCEL for it has been taken in; handlers look at ``cancelled``.
     ``action_type``, ``event_type``: of an N-ACTION, an N-EVENT-REPORT. ``attributes``: the tags that an N-GET asks for,
     all if there are none. ``destination``: the AE title that a C-MOVE names. ``then``: what the handler of an N-service
-    wants called, without an argument, once its response is on its way; it must not block.
+    wants called, without an argument, once its response is on its way; it must not block. ``glance``: see ``Io``.
     """
 
     association: AssociationInfo
@@ -70,12 +71,20 @@ class Indication:
     priority: int
     originator: tuple[str, int] | None
     dataset: Any
-    cancelled: bool = False
+    cancel_received: bool = False
     action_type: int | None = None
     event_type: int | None = None
     attributes: tuple[int, ...] = ()
     destination: str | None = None
     then: Callable[[], None] | None = None
+    glance: Callable[[], None] | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the requestor has sent a C-CANCEL for it (PS3.7 9.3.2.3); C-ECHO and C-STORE have none."""
+        if not self.cancel_received and self.glance is not None:
+            self.glance()
+        return self.cancel_received
 
 
 class Provider(Protocol):
@@ -147,10 +156,10 @@ def _is_dataset(value: object) -> bool:
 
 
 def as_items(result: Any) -> Iterable[Any] | AsyncIterable[Any]:
-    """What a handler of many results returned, as something to iterate: also one data set, a status, nothing."""
+    """What a handler of many results returned, to be iterated over: also one data set or path, a status, nothing."""
     if result is None:
         return ()
-    if isinstance(result, int | Response) or _is_dataset(result):
+    if isinstance(result, int | str | os.PathLike | Response) or _is_dataset(result):
         return (result,)
     if isinstance(result, AsyncIterable | Iterable):
         return result

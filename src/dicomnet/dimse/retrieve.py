@@ -6,7 +6,7 @@ instances; the association that asked for them lives.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -16,10 +16,10 @@ from dicomnet.dimse import operations
 from dicomnet.dimse.conversation import Conversation
 from dicomnet.dimse.io import Dataset, Io
 from dicomnet.dimse.messages import Request, Response
-from dicomnet.dimse.provider import AssociationInfo, Indication
+from dicomnet.dimse.provider import AssociationInfo, Indication, as_items
 from dicomnet.dimse.status import Status
 from dicomnet.dimse.stream import Message
-from dicomnet.errors import DicomNetworkError, LocalProtocolError, NoAcceptedContext
+from dicomnet.errors import DicomNetworkError, InvalidDataset, LocalProtocolError, NoAcceptedContext
 
 if TYPE_CHECKING:
     from dicomnet.ul.negotiation import AcceptedContext
@@ -77,16 +77,19 @@ class Retrieval:
 
     async def _store_all(self, found: Any, place: _Here | _Elsewhere) -> Response:
         conversation, io = self._conversation, self._conversation.io
-        self._total = len(found) if hasattr(found, "__len__") else None
-        async with aclosing(io.stream(lambda _: found, None)) as batches:
+        items = as_items(found)
+        self._total = len(items) if isinstance(items, Sized) else None
+        async with aclosing(io.stream(lambda _: items, None)) as batches:
             async for batch in batches:
                 await place.prepare([await self._loaded(item) for item in batch])
                 for dataset in place.prepared:
-                    if self._indication.cancelled or conversation.over:
+                    if self._indication.cancel_received or conversation.over:
                         return Response(Status.CANCEL)
                     await self._store(dataset, place)
                     await self._tell_progress()
                     await io.poll()
+        if self._total is None and self._indication.cancel_received:  # for which the user's generator may have ended
+            return Response(Status.CANCEL)
         return Response(self._status())
 
     async def _loaded(self, item: Any) -> Dataset | None:
@@ -106,7 +109,8 @@ class Retrieval:
             except (DicomNetworkError, OSError, ValueError) as error:
                 if self._conversation.over:
                     raise
-                self._conversation.io.report("an instance to be retrieved was not stored", error)
+                own = None if isinstance(error, DicomNetworkError) else error  # a traceback explains something
+                self._conversation.io.report(f"an instance to be retrieved was not stored: {error}", own)
         if status is None or status.is_failure:
             self._failed += 1
             if dataset is not None and len(self._failed_uids) < _MOST_FAILED:
@@ -164,7 +168,7 @@ class _Elsewhere:
         self._originator = originator
         self._association: Any = None
         self._contexts: dict[tuple[str, str], None] = {}  # SOP class, transfer syntax: proposed, the latest last
-        self._unreachable: DicomNetworkError | None = None
+        self._unreachable = False
         self.prepared: list[Dataset | None] = []
 
     async def prepare(self, datasets: list[Dataset | None]) -> None:
@@ -183,22 +187,23 @@ class _Elsewhere:
                 del self._contexts[next(iter(self._contexts))]
 
     async def store(self, dataset: Dataset) -> Status:
-        """Raises DicomNetworkError; TransportError and the like if the destination cannot be reached."""
+        """Raises DicomNetworkError; a failure status if the destination cannot be reached."""
         await self._include(dataset)
-        if self._association is None:
-            await self._open()
+        if self._association is None and not await self._open():
+            return Status.CANNOT_PERFORM_SUBOPERATIONS
         c_store = partial(self._association.c_store, originator=self._originator)
         try:
             return cast("Status", (await self._io.call(c_store, dataset)).status)
-        except (NoAcceptedContext, LocalProtocolError):
+        except (NoAcceptedContext, InvalidDataset, LocalProtocolError):
             raise
         except DicomNetworkError:
             self._association = None  # it has ended; the next instance gets another one
             raise
 
-    async def _open(self) -> None:
-        if self._unreachable is not None:
-            raise self._unreachable
+    async def _open(self) -> bool:
+        """False if the destination cannot be reached; then it is not tried again, which would cost its time limit."""
+        if self._unreachable:
+            return False
         wanted: dict[str, list[str]] = {}
         for sop_class, transfer_syntax in self._contexts:
             wanted.setdefault(sop_class, []).append(transfer_syntax)
@@ -209,8 +214,9 @@ class _Elsewhere:
         try:
             self._association = await self._io.open(self._peer, calling_ae=self._calling_ae, contexts=contexts)
         except DicomNetworkError as error:
-            self._unreachable = error  # those that follow fail at once
-            raise
+            self._unreachable = True
+            self._io.report(f"the destination of a C-MOVE cannot be reached: {error}")
+        return not self._unreachable
 
     async def release(self) -> None:
         association, self._association = self._association, None

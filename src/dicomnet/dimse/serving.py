@@ -139,14 +139,13 @@ class Serving:
         self._info = info
         self._several = conversation.performed_window != 1  # at once
         self._cancellable: dict[int, Indication] = {}  # by message ID
-        self._cancelled: set[int] = set()  # message IDs of requests that have not been taken up
 
     def cancel(self, message_id: int) -> None:
         """A C-CANCEL (PS3.7 9.3.2.3) for a request that is not answered yet."""
         if (indication := self._cancellable.get(message_id)) is not None:
-            indication.cancelled = True
+            indication.cancel_received = True
         else:
-            self._cancelled.add(message_id)
+            self._conversation.cancelled.add(message_id)
 
     async def take_up(self, message: Message) -> None:
         """Perform a request, beside others if the operations window allows for it."""
@@ -178,22 +177,32 @@ class Serving:
             is_echo = command is CommandField.C_ECHO
             await conversation.answer(message, Response(Status.SUCCESS if is_echo else Status.UNRECOGNISED_OPERATION))
         else:
-            indication = self._indication(request, message)
-            if self._cancelled:
-                indication.cancelled = request.message_id in self._cancelled
-                self._cancelled.discard(request.message_id)
-            if command in _PLAIN:
-                await conversation.answer(message, await self._result(handler, indication, command))
-            elif command in _STREAMED:
-                self._cancellable[request.message_id] = indication
-                try:
-                    await _STREAMED[command](self, handler, indication, message)
-                finally:
-                    del self._cancellable[request.message_id]
-            else:
-                await self._answer_normalised(handler, indication, message)
-                if indication.then is not None:
-                    self._go_on(indication.then)
+            try:
+                indication = self._indication(request, message)
+                if command in _PLAIN:
+                    await conversation.answer(message, await self._result(handler, indication, command))
+                elif command in _STREAMED:
+                    await self._answer_many(handler, indication, message)
+                else:
+                    await self._answer_normalised(handler, indication, message)
+                    if indication.then is not None:
+                        self._go_on(indication.then)
+            except BaseException as error:
+                # Ctrl-C, a task that is cancelled: the peer would wait for ever.
+                if conversation.owes(message) and not isinstance(error, Exception):
+                    await conversation.answer(message, _failure(error))
+                raise
+
+    async def _answer_many(self, handler: Callable[..., Any], indication: Indication, message: Message) -> None:
+        """Perform what can be cancelled."""
+        message_id, conversation, cancellable = indication.message_id, self._conversation, self._cancellable
+        indication.cancel_received = message_id in conversation.cancelled
+        cancellable[message_id] = indication
+        try:
+            await _STREAMED[cast("Request", message.command).command](self, handler, indication, message)
+        finally:
+            if cancellable.get(message_id) is indication:  # else the peer has used the number for another since
+                del cancellable[message_id]
 
     def _indication(self, request: Request, message: Message) -> Indication:
         originator = None
@@ -212,22 +221,26 @@ class Serving:
             event_type=request.event_type_id,
             attributes=request.attributes,
             destination=request.move_destination,
+            glance=self._conversation.io.glance,
         )
 
     async def _result(self, handler: Callable[..., Any], indication: Indication, command: CommandField) -> Response:
         """What the handler says."""
         try:
-            try:
-                result = await self._conversation.io.call(handler, indication)
-                return as_response(result, dataset_allowed=command not in _PLAIN)
-            except StatusError as error:
-                return Response(Status(error.status), error_comment=error.comment)
-        except Exception as error:  # the user's code: anything, a status out of range too
-            return self._failure(command, error)
+            result = await self._conversation.io.call(handler, indication)
+            return as_response(result, dataset_allowed=command not in _PLAIN)
+        except Exception as error:  # the user's code: anything
+            return self._said(command, error)
 
-    def _failure(self, command: CommandField, error: Exception) -> Response:
+    def _said(self, command: CommandField, error: Exception) -> Response:
+        """What a handler says by raising ``error``."""
+        if isinstance(error, StatusError):
+            try:
+                return Response(Status(error.status), error_comment=error.comment)
+            except ValueError as nonsense:
+                error = nonsense
         self._conversation.io.report(f"the on_{_HANDLERS[command]} handler failed", error)
-        return Response(Status.PROCESSING_FAILURE, error_comment=f"{type(error).__name__} in the handler")
+        return _failure(error)
 
     def _go_on(self, then: Callable[[], None]) -> None:
         try:
@@ -241,21 +254,22 @@ class Serving:
         conversation = self._conversation
         command = cast("Request", message.command).command
         response = await self._result(handler, indication, command)
-        if response.dataset is not None:
+        if response.dataset is None:
+            await conversation.answer(message, response)
+            return
+        with ExitStack() as stack:
+            view = None
             try:
-                dataset = conversation.codec.encode(response.dataset, indication.context)
-            except Exception as error:  # the user's data set: anything
-                response = self._failure(command, error)
+                view = stack.enter_context(conversation.codec.encode(response.dataset, indication.context).view())
+            except Exception as error:  # the user's data set: anything; a file that is gone
+                response = self._said(command, error)
             else:
                 # PS3.7 10.3.1.2, 10.3.4.2: with a reply goes the type that it replies to
                 if response.event_type_id is None:
                     response.event_type_id = indication.event_type
                 if response.action_type_id is None:
                     response.action_type_id = indication.action_type
-                with dataset.view() as view:
-                    await conversation.answer(message, response, view)
-                return
-        await conversation.answer(message, response)
+            await conversation.answer(message, response, view)
 
     # --- C-FIND -----------------------------------------------------------------------------------------------------
 
@@ -264,12 +278,10 @@ class Serving:
         results = conversation.io.stream(handler, indication)
         try:
             final = await self._send_matches(results, indication, message)
-        except StatusError as error:
-            final = Response(Status(error.status), error_comment=error.comment)
         except Exception as error:  # the user's code: anything; or the association's end
             if conversation.over:
                 return
-            final = self._failure(CommandField.C_FIND, error)
+            final = self._said(CommandField.C_FIND, error)
         finally:
             try:
                 await results.aclose()
@@ -285,13 +297,13 @@ class Serving:
         conversation = self._conversation
         matches = _Matches(conversation, message)
         async for batch in results:
-            if indication.cancelled or conversation.over:
+            if indication.cancel_received or conversation.over:
                 return Response(Status.CANCEL)
             final = await matches.send(batch)
             if final is not None:
                 return final
             await conversation.io.poll()
-        return Response(Status.SUCCESS)
+        return Response(Status.CANCEL if indication.cancel_received else Status.SUCCESS)
 
     # --- C-GET, C-MOVE ----------------------------------------------------------------------------------------------
 
@@ -302,16 +314,16 @@ class Serving:
         retrieval = Retrieval(conversation, message, indication, self._info)
         try:
             found = await conversation.io.call(handler, indication)
-            if command is CommandField.C_GET:
+            if isinstance(found, int | Response):
+                final = as_response(found)
+            elif command is CommandField.C_GET:
                 final = await retrieval.get(found)
             else:
                 final = await retrieval.move(found)
-        except StatusError as error:
-            final = Response(Status(error.status), error_comment=error.comment)
         except Exception as error:  # the user's code: anything; or the association's end
             if conversation.over:
                 return
-            final = self._failure(command, error)
+            final = self._said(command, error)
         if not conversation.over:
             await retrieval.answer(final)
 
@@ -321,6 +333,10 @@ _STREAMED: Final = {
     CommandField.C_GET: Serving._retrieve,
     CommandField.C_MOVE: Serving._retrieve,
 }
+
+
+def _failure(error: BaseException) -> Response:
+    return Response(Status.PROCESSING_FAILURE, error_comment=f"{type(error).__name__} in the handler")
 
 
 class _Matches:
@@ -333,22 +349,34 @@ class _Matches:
         self._command_sets: dict[int, bytes] = {}  # by status
 
     async def send(self, found: list[Any]) -> Response | None:
-        """Send them; returns the response that ends the query if one was among them."""
+        """Send them; returns the response that ends the query if one was among them.
+
+        Raises what keeps one of them from being sent, when those before it have been.
+        """
         final: Response | None = None
+        failure: Exception | None = None
         encode = self._conversation.codec.encode
         with ExitStack() as stack:
             messages = []
-            for item in found:
-                status, data = Status.PENDING, item
-                if isinstance(item, int | Response):
-                    item = as_response(item)
-                    status, data = item.status, item.dataset
-                    if status not in PENDING:
-                        final = item
-                        break
-                dataset: Dataset = encode(data, self._context)
-                messages.append((self._command_set(status), stack.enter_context(dataset.view())))
+            try:
+                for item in found:
+                    status, data = Status.PENDING, item
+                    if isinstance(item, int | Response):
+                        item = as_response(item)
+                        status, data = item.status, item.dataset
+                        if status not in PENDING:
+                            final = item
+                            break
+                    dataset: Dataset = encode(data, self._context)
+                    messages.append((self._command_set(status), stack.enter_context(dataset.view())))
+            except Exception as error:  # the user's data set: anything
+                failure = error
             await self._conversation.send_all(self._context.id, messages)
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # it knows this frame, and the data sets in it
         return final
 
     def _command_set(self, status: Status) -> bytes:

@@ -26,7 +26,8 @@ class Line:
     """The ``Source`` of its association's pipeline. What it shares with other lines is the pool's.
 
     ``association``: None before it stands and when it has died. ``group``, ``pairs``: what the association is for.
-    ``retiring``: it ends as soon as what it has sent is answered. ``opening``: it waits for a connection.
+    ``retiring``: it ends as soon as what it has sent is answered. ``opening``: it waits for a connection. ``begun``:
+    its thread runs, or has run.
     """
 
     def __init__(self, pool: Pool, number: int) -> None:
@@ -36,6 +37,7 @@ class Line:
         self.pairs: dict[Pair, None] = {}
         self.retiring = False
         self.opening = False
+        self.begun = False
         self._routes = Routes((), "never")
         self._ahead: Store | None = None  # made ready
         self._outstanding: dict[File, None] = {}
@@ -44,7 +46,13 @@ class Line:
         self._used = False  # the association has brought an answer
         self.thread = threading.Thread(target=self._run, name=f"dicomnet send {number}", daemon=True)
 
+    def wait(self, seconds: float) -> None:
+        """Until its thread has ended, or for ``seconds``."""
+        if self.begun:
+            self.thread.join(seconds)
+
     def _run(self) -> None:
+        self.begun = True
         pool = self._pool
         try:
             while pool.work_for(self):
@@ -103,12 +111,17 @@ class Line:
                 self._ahead = None
 
     def _died(self, error: DicomNetworkError) -> None:
-        """What was answered is not sent again; what was not is, one at a time: one of them may be to blame."""
+        """What was answered is not sent again; what was not is, one at a time: one of them may be to blame.
+
+        That is the one sent first, most likely, which counts as a failed attempt of it alone.
+        """
         files, self._outstanding = list(self._outstanding), {}
         self._bytes = 0
+        attempts = self._pool.options.attempts
         for file in files:
             file.suspect = True
-            if file.attempts >= self._pool.options.attempts:
+            file.failures += file is files[0] or attempts == 1
+            if file.failures >= attempts:
                 self._pool.tell(failed(file, error))
             else:
                 self._pool.retry(file)
@@ -159,8 +172,9 @@ class Line:
             return
         refused = answer.status & 0xFF00 == 0xA700  # out of resources (PS3.4 Table B.2-1)
         if refused:
-            pool.back_off(f"status {answer.status}", file.attempts)
-        if refused and file.attempts < pool.options.attempts:
+            file.failures += 1
+            pool.back_off(f"status {answer.status}", file.failures)
+        if refused and file.failures < pool.options.attempts:
             pool.retry(file)
         else:
             comment = answer.error_comment or ""

@@ -17,6 +17,7 @@ _LONG: Final = 0.3  # seconds, if there are few, or the gain is not clear
 _FILES: Final = 32  # in a short interval
 _FEW_FILES: Final = 4  # for each association, in a long one
 _CLEAR: Final = 1.1  # times the rate before: worth it
+_WORSE: Final = 0.9  # times the rate before: need not be looked at for long
 _SOME: Final = 1.03  # times the rate before: not worth giving them back
 _FIRST_PAUSE: Final = 1.0  # seconds until the next try after one in vain; doubled each time
 _LAST_PAUSE: Final = 60.0
@@ -31,12 +32,17 @@ class Progress(NamedTuple):
 
 
 class Pace:
-    """``target``: associations to use. ``fixed``: as the user wants; None: up to ``most``, as many as help."""
+    """``target``: associations to use. ``fixed``: as the user wants; None: up to ``most``, as many as help.
+
+    ``windowed``: the peer takes several requests at once on an association; then further ones seldom help, and are not
+    tried at once.
+    """
 
     def __init__(self, fixed: int | None, most: int = MOST) -> None:
         self.target = fixed or 1
         self._fixed = fixed
         self._most = most
+        self.windowed = False
         self._since: Progress | None = None  # when the number became what it is
         self._before: float | None = None  # the rate without those that are being tried
         self._tried_from = 1  # how many there were without them
@@ -55,7 +61,7 @@ class Pace:
             return
         seconds, files = progress.now - self._since.now, progress.files - self._since.files
         enough = files >= _FILES if seconds < _LONG else files >= _FEW_FILES * self.target
-        if seconds < _INTERVAL or not enough:
+        if seconds < (_LONG if self.windowed and self._before is None else _INTERVAL) or not enough:
             return
         rate = (progress.work - self._since.work) / seconds
         if self._before is not None and not self._tried(progress.now, seconds, rate / self._before):
@@ -69,7 +75,7 @@ class Pace:
         """What became of those that were added last. True: they stay, and more may be tried."""
         if gain >= _CLEAR:
             self._pause = _FIRST_PAUSE
-        elif seconds < _LONG:
+        elif seconds < _LONG and gain >= _WORSE:
             return False
         elif gain >= _SOME:
             self._wait(now)

@@ -154,14 +154,14 @@ class Pool:
     def _start_line(self) -> None:
         self._numbers += 1
         line = Line(self, self._numbers)
+        self._lines.append(line)  # first: an interrupt may come as soon as it runs
         try:
             line.thread.start()
         except RuntimeError:  # no more threads
+            self._lines.remove(line)
             if not self._lines:
                 raise
             self._pace.refused(time.monotonic(), self._standing)
-        else:
-            self._lines.append(line)
 
     def _collect(self) -> Iterator[Event]:
         if not self._events:
@@ -184,11 +184,11 @@ class Pool:
             raise
 
     def _join(self) -> None:
-        """Wait for all lines, but not for those that connect."""
+        """Wait for all lines, but not for those that connect, or whose thread an interrupt kept from starting."""
         while self._lines:
             line = self._lines[0]
-            line.thread.join(_GRACE)
-            if line.opening and line.thread.is_alive():
+            line.wait(_GRACE)
+            if line.opening or not line.begun:
                 with self._changed:
                     if line in self._lines:
                         self._lines.remove(line)
@@ -201,14 +201,18 @@ class Pool:
             self._ending = self.aborting = True
             self._changed.notify_all()
             lines = list(self._lines)
-        connections = [line.association._connection for line in lines if line.association is not None]
-        for connection in connections:
-            connection.stop(at_once=False)
+        associations = [line.association for line in lines if line.association is not None]
         deadline = time.monotonic() + _LAST_WORDS
+        # All at once: each waits for a message that is half-written, as long as ``Timeouts.closing`` allows.
+        telling = [threading.Thread(target=_tell_abort, args=(association,)) for association in associations]
+        for thread in telling:
+            thread.start()
+        for thread in telling:
+            thread.join()
         for line in lines:
-            line.thread.join(max(deadline - time.monotonic(), 0.0))
-        for connection in connections:  # of peers that do not read, or close
-            connection.transport.wake()
+            line.wait(max(deadline - time.monotonic(), 0.0))
+        for association in associations:  # their peers do not read, or do not close
+            association._connection.transport.wake()
         self._join()
 
     def wake(self) -> None:
@@ -392,6 +396,7 @@ class Pool:
             self._standing += 1
             self.associations = max(self.associations, self._standing)
             self.window = max(self.window, min(window or self.options.window, self.options.window))
+            self._pace.windowed = self.window > 1
 
     def fell(self) -> None:
         """One less."""
@@ -410,7 +415,7 @@ class Pool:
         if standing:
             log.warning("%s: %s; going on with %d associations", self.options.peer, error, standing)
         elif files:
-            self.back_off(str(error), max(file.attempts for file in files))
+            self.back_off(str(error), files[0].failures)
         elif used:  # it was idle
             log.info("%s: %s; requesting another association", self.options.peer, error)
         else:
@@ -422,6 +427,12 @@ class Pool:
             if line in self._lines:
                 self._lines.remove(line)
         self.wake()
+
+
+def _tell_abort(association: Association) -> None:
+    """A-ABORT; the thread that has the association closes the connection."""
+    connection = association._connection
+    connection.run(connection.conversation.abort())
 
 
 def _is_final(error: DicomNetworkError) -> bool:

@@ -33,7 +33,8 @@ class File:
     pair: Pair
     size: int  # of the data set, in bytes
     dataset: EncodedDataset | None
-    attempts: int = 0
+    attempts: int = 0  # how often it was sent
+    failures: int = 0  # attempts that count: for which nothing else was to blame
     suspect: bool = False  # an association died of it, or of one that was sent with it
 
     @property
@@ -155,5 +156,5 @@ def look_again(file: File) -> File | Outcome | Skipped:
     if isinstance(seen, Outcome):
         return replace(seen, attempts=file.attempts, size=file.size)
     if isinstance(seen, File):
-        seen.attempts, seen.suspect = file.attempts, file.suspect
+        seen.attempts, seen.failures, seen.suspect = file.attempts, file.failures, file.suspect
     return seen

@@ -424,20 +424,20 @@ class _Provider:
         def notify(scu: Any) -> Any:
             return scu.n_event_report(StorageCommitmentPushModel, _INSTANCE, event_type, report)
 
+        peer = address(self._peers, task.calling_ae)
         if task.line is not None and self._same_association:
             line, task.line = task.line, None
             try:
                 line.call(notify, seconds=60.0).raise_for_status()
                 return
-            except StatusError:
-                raise
-            except (DicomNetworkError, OSError) as error:  # released meanwhile, most likely
+            except (DicomNetworkError, OSError) as error:  # it was released meanwhile, or takes no reports
+                if peer is None:
+                    raise
                 log.info("storage commitment: no report on the association of the request: %s", error)
-        from dicomnet.blocking import associate
-
-        peer = address(self._peers, task.calling_ae)
         if peer is None:
             raise LookupError(f"no address is known for {task.calling_ae!r}")
+        from dicomnet.blocking import associate
+
         roles = {StorageCommitmentPushModel: (False, True)}
         settings = {"calling_ae": self._ae.title, **self._options}
         with associate(peer, contexts=[StorageCommitmentPushModel], roles=roles, **settings) as association:

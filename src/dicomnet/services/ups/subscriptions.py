@@ -93,13 +93,12 @@ class Subscriptions:
         if ae_title not in self._global and len(self._global) >= MOST_SUBSCRIBERS:
             raise StatusError(Status.RESOURCE_LIMITATION, "too many subscribers")
         self._global[ae_title] = wish
-        new = []
-        for uid, step in list(steps.items()):
+        wanted = [uid for uid, step in list(steps.items()) if wish.wants(step)]
+        for uid in wanted:
             before = self._of_step.get(uid, {}).get(ae_title)
-            if (before is None or not before.own) and wish.wants(step):
+            if before is None or not before.own:
                 self._add(uid, ae_title, _Subscription(wish.lock, own=False))
-                new.append(uid)
-        return new
+        return wanted if wish.lock else []  # only who locks is told of all at once (PS3.4 CC.2.4.3)
 
     def _add(self, uid: str, ae_title: str, subscription: _Subscription) -> None:
         of_step = self._of_step.setdefault(uid, {})
