@@ -1,7 +1,8 @@
 """DICOM networking: associations, DIMSE services, storage; fast, exact, in pure Python.
 
-This module is the blocking face, ``dicomnet.aio`` the asyncio face, ``DicomNet`` the callback face. The names in ``__all__`` are the public ones. Each
-is imported when it is first used, so that a program (the command line's ``--help``, say) pays for what it needs.
+This module is the blocking face, ``dicomnet.aio`` the asyncio face, ``DicomNet`` the callback face. The names in
+``__all__`` are the public ones. Each is imported when it is first used, so that a program (the command line's
+``--help``, say) pays for what it needs.
 """
 
 from __future__ import annotations
@@ -10,8 +11,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dicomnet import aio as aio, identity as identity, models as models, tls as tls
     from dicomnet.ae import AE as AE
-    from dicomnet.blocking import Association as Association, Server as Server, associate as associate, serve as serve
+    from dicomnet.blocking import (
+        Association as Association,
+        Results as Results,
+        Server as Server,
+        associate as associate,
+        serve as serve,
+    )
     from dicomnet.callbacks.associate import DicomAssociate as DicomAssociate
     from dicomnet.callbacks.enums import (
         IpType as IpType,
@@ -25,7 +33,7 @@ if TYPE_CHECKING:
     from dicomnet.callbacks.net import DicomNet as DicomNet, SocketOptions as SocketOptions
     from dicomnet.config import Identity as Identity, Limits as Limits, Peer as Peer, Timeouts as Timeouts
     from dicomnet.dataset import EncodedDataset as EncodedDataset
-    from dicomnet.dimse.messages import Priority as Priority, Response as Response
+    from dicomnet.dimse.messages import Priority as Priority, Response as Response, SubOperations as SubOperations
     from dicomnet.dimse.provider import AssociationInfo as AssociationInfo, Indication as Indication
     from dicomnet.dimse.status import Status as Status
     from dicomnet.errors import (
@@ -62,7 +70,7 @@ Verification = "1.2.840.10008.1.1"  # SOP class UID (PS3.4 A.4)
 
 _MODULES = {
     "ae": ("AE",),
-    "blocking": ("Association", "Server", "associate", "serve"),
+    "blocking": ("Association", "Results", "Server", "associate", "serve"),
     "callbacks.associate": ("DicomAssociate",),
     "callbacks.enums": (
         "IpType",
@@ -76,7 +84,7 @@ _MODULES = {
     "callbacks.net": ("DicomNet", "SocketOptions"),
     "config": ("Identity", "Limits", "Peer", "Timeouts"),
     "dataset": ("EncodedDataset",),
-    "dimse.messages": ("Priority", "Response"),
+    "dimse.messages": ("Priority", "Response", "SubOperations"),
     "dimse.provider": ("AssociationInfo", "Indication"),
     "dimse.status": ("Status",),
     "errors": (
@@ -102,7 +110,7 @@ _MODULES = {
     "ul.negotiation": ("AcceptedContext", "PresentationContext"),
     "ul.pdu": ("ContextResult",),
 }
-_SUBMODULES = ("aio",)  # which are there without an import of their own
+_SUBMODULES = ("aio", "identity", "models", "tls")  # which are there without an import of their own
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [*sorted(_MODULE_OF), "StorageClasses", "Verification"]

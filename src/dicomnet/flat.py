@@ -78,7 +78,8 @@ class _Writer:
         self._list: Any = multival.MultiValue
         self._name: Any = valuerep.PersonName
         self.default_encoding = charset.default_encoding
-        self._encodings: dict[Any, str] = {term: charset.python_encoding[term] for term in _CHARACTER_SETS}
+        known = charset.python_encoding
+        self._encodings: dict[Any, str] = {term: known[term] for term in _CHARACTER_SETS if term in known}
         # By VR: its bytes, whether its length takes four bytes, and what makes bytes of a value.
         self._values: dict[str, tuple[bytes, bool, Callable[[Any, str | None], bytes]]] = {}
         of_text: tuple[tuple[str, Callable[[Any, str | None], bytes]], ...] = (

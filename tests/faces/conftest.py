@@ -47,7 +47,7 @@ class Scp:
     """A served AE "SCP", with what its handlers have seen."""
 
     def __init__(self, face: Face, stack: contextlib.ExitStack, spool: Path, **options: Any) -> None:
-        serving = {name: options.pop(name) for name in ("host", "tls") if name in options}
+        serving = {name: options.pop(name) for name in ("host", "tls", "clear_text") if name in options}
         options = {"contexts": [dicomnet.Verification, CT], "spool_folder": spool} | options
         self.spool = spool
         self.ae = dicomnet.AE("SCP", **options)
@@ -89,7 +89,7 @@ class Scp:
 
 @pytest.fixture
 def scp(server_face: Face, tmp_path: Path) -> Iterator[Callable[..., Scp]]:
-    """``scp(**options)``: an ``Scp`` with these options of AE; ``host`` and ``tls`` are those of ``serve``."""
+    """``scp(**options)``: an ``Scp`` with these options of AE; ``host``, ``tls`` and ``clear_text`` go to ``serve``."""
     spool = tmp_path / "spool"
     spool.mkdir()
     with contextlib.ExitStack() as stack:

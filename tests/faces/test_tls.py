@@ -306,3 +306,59 @@ def test_a_server_that_stops_in_a_handshake_frees_its_port(
         acceptor.server.close()
     with dicomnet.serve(acceptor.ae, "127.0.0.1", port, tls=server_tls) as again:
         assert again.port == port
+
+
+# --- TLS and clear text on one port ---------------------------------------------------------------------------------
+
+
+def test_peers_with_and_without_tls_share_a_port(
+    client: Face, scp: MakeScp, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    """PS3.15 B.12 advises against it; who asks for it gets it, and handlers see which is which."""
+    acceptor = scp(tls=server_tls, clear_text=True)
+    seen: list[str | None] = []
+    acceptor.ae.on_association(lambda association: seen.append(association.tls and association.tls.version))
+    for context in (None, client_tls, None):
+        with client.associate(acceptor.peer, contexts=CONTEXTS, tls=context) as association:
+            assert association.c_store(ct(patient_data())).status == 0
+    assert seen == [None, "TLSv1.3", None]
+    assert acceptor.close_errors(3) == [None] * 3
+
+
+def test_what_is_neither_tls_nor_dicom_is_closed(
+    scp: MakeScp, server_tls: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By its first byte; one line in the log."""
+    acceptor = scp(tls=server_tls, clear_text=True)
+    with Wire.to(acceptor.port).sends(b"GET / HTTP/1.1") as wire:
+        assert wire.hears_raw() == b""
+    eventually(lambda: caplog.records, "there is a line")
+    (record,) = caplog.records
+    assert wire.address in record.getMessage()
+    assert "0x47" in record.getMessage()
+
+
+def test_one_that_says_nothing_is_closed_by_artim(
+    scp: MakeScp, server_tls: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """PS3.8 9.1.4: before it is known whether it wants TLS."""
+    acceptor = scp(tls=server_tls, clear_text=True, timeouts=quick("artim"))
+    with Wire.to(acceptor.port) as wire:
+        assert wire.reads(1) == b""
+    eventually(lambda: caplog.records, "there is a line")
+    assert "'artim'" in caplog.records[0].getMessage()
+
+
+def test_one_that_says_nothing_does_not_hold_up_close(scp: MakeScp, server_tls: ssl.SSLContext) -> None:
+    """Server.close: there is nothing to drain."""
+    never = dicomnet.Timeouts(artim=None, tls=None, drain=None)
+    acceptor = scp(tls=server_tls, clear_text=True, timeouts=never)
+    with Wire.to(acceptor.port) as wire, Wire.associated(acceptor.port):
+        acceptor.server.close()
+        assert wire.reads(1) == b""
+
+
+def test_clear_text_beside_tls_needs_tls(server_face: Face) -> None:
+    """ValueError, before it listens."""
+    with pytest.raises(ValueError, match="tls="):
+        server_face.serve(dicomnet.AE("SCP"), clear_text=True)

@@ -275,15 +275,20 @@ class Connection(asyncio.BufferedProtocol):
 
     def drop(self, results: Orphan) -> None:
         """Close what its owner has dropped: with the next request, or soon if the loop still runs."""
+        self.conversation.orphans.append(results)
         with contextlib.suppress(RuntimeError):  # it has been closed
-            self.loop.call_soon_threadsafe(self._close_dropped, results)
+            self.loop.call_soon_threadsafe(self._close_dropped)
 
-    def _close_dropped(self, results: Orphan) -> None:
+    def _close_dropped(self) -> None:
+        orphans = self.conversation.orphans
+
         async def close() -> None:
             with contextlib.suppress(DicomNetworkError):  # why the association ended is told to the next who asks
-                await results.close()
+                while orphans:
+                    await orphans.popleft().close()
 
-        self.spawn(close())
+        if orphans:  # nobody else has done it meanwhile
+            self.spawn(close())
 
     def report(self, text: str, error: BaseException | None = None) -> None:
         log.warning("%s: %s", self.name, text, exc_info=error)

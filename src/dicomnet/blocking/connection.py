@@ -419,6 +419,8 @@ class Connection:
         """After the last PDU: give the peer a moment to close first, then close. Safe to call twice."""
         with self._turn:
             first, self._finished = not self._finished, True
+            if self._flush_lock.locked():  # another thread is about to write the last PDU
+                self._flush()
             if self._leading:  # another thread waits for what will not come any more
                 self.transport.wake()
         if first:

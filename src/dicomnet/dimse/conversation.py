@@ -471,10 +471,8 @@ class Conversation:
 
     async def give_up(self, exchange: Exchange) -> None:
         """Cancel it, and do without its responses."""
-        try:
-            await self.cancel(exchange)
-        finally:
-            self.leave(exchange)
+        self.leave(exchange)  # first: a release meanwhile waits for the response
+        await self.cancel(exchange)
 
     def outstanding(self, message_id: int) -> Exchange | None:
         """The exchange with that message ID, if its final response has not come."""

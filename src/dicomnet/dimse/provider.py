@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterable, Callable, Container, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -159,7 +158,7 @@ def as_items(result: Any) -> Iterable[Any] | AsyncIterable[Any]:
     """What a handler of many results returned, to be iterated over: also one data set or path, a status, nothing."""
     if result is None:
         return ()
-    if isinstance(result, int | str | os.PathLike | Response) or _is_dataset(result):
+    if isinstance(result, int | str | Response) or hasattr(result, "__fspath__") or _is_dataset(result):
         return (result,)
     if isinstance(result, AsyncIterable | Iterable):
         return result
