@@ -226,7 +226,7 @@ def test_type_checkers_see_the_same_names() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert seen | {"StorageClasses", "Verification"} == set(dicomnet.__all__)
+    assert seen | {"StorageClasses", "Verification"} == {*dicomnet.__all__, *dicomnet._SUBMODULES}
 
 
 PUBLIC = [

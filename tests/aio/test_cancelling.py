@@ -171,6 +171,35 @@ def test_leaving_the_block_by_cancellation_aborts_without_waiting(peers: Peers) 
     run(main)
 
 
+@pytest.mark.parametrize("how", ["release", "leaving the block"])
+def test_a_cancelled_release_does_not_wait_for_the_peer(peers: Peers, how: str) -> None:
+    """PS3.8 9.2: nor does leaving the block."""
+    asked = threading.Event()
+
+    def script(wire: Wire) -> None:
+        wire.hears()
+        wire.sends(AC)
+        wire.hears()
+        asked.set()
+        wire.may_end.wait(20)
+
+    async def main() -> None:
+        scripted = peers.playing(script)
+        never = Timeouts(closing=None, release=None)
+
+        async def work() -> None:
+            async with aio.associate(scripted.peer, contexts=OFFER, timeouts=never) as association:
+                if how == "release":
+                    await association.release()
+
+        task = asyncio.create_task(work())
+        assert await asyncio.to_thread(asked.wait, 20)
+        await cancelled(task)
+        scripted.may_end.set()
+
+    run(main)
+
+
 def test_a_task_group_that_fails_ends_its_association() -> None:
     """One of several tasks that share an association raises; the others are cancelled, the server goes on."""
 

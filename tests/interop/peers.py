@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -186,16 +186,20 @@ def dcmrecv(dcmtk: Tool, folder: Path, *options: Any) -> contextlib.AbstractCont
     return _dcmtk_server(folder, [dcmtk("dcmrecv"), *usual, *options])
 
 
-def dcmqrscp(dcmtk: Tool, folder: Path) -> contextlib.AbstractContextManager[Program]:
-    """dcmqrscp, a process for each association, whose one storage area is ARCHIVE."""
+def dcmqrscp(
+    dcmtk: Tool, folder: Path, *options: Any, hosts: Mapping[str, int] | None = None
+) -> contextlib.AbstractContextManager[Program]:
+    """dcmqrscp, a process for each association, whose one storage area is ARCHIVE. ``hosts``: AE title → port."""
     stored = folder / "stored"
     folder.mkdir(parents=True)
     (folder / "dcmqrscp.cfg").write_text(
         "MaxPDUSize = 16384\nMaxAssociations = 16\n"
-        "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
+        "HostTable BEGIN\n"
+        + "".join(f"{title.lower()} = ({title}, {HOST}, {port})\n" for title, port in (hosts or {}).items())
+        + "HostTable END\nVendorTable BEGIN\nVendorTable END\n"
         f"AETable BEGIN\nARCHIVE {stored} RW (100, 1024mb) ANY\nAETable END\n"
     )
-    return _dcmtk_server(folder, [dcmtk("dcmqrscp"), "+B", "-c", folder / "dcmqrscp.cfg"])
+    return _dcmtk_server(folder, [dcmtk("dcmqrscp"), "+B", *options, "-c", folder / "dcmqrscp.cfg"])
 
 
 def profiles(folder: Path) -> Path:

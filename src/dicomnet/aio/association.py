@@ -79,12 +79,25 @@ class Association:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is not None and issubclass(kind, asyncio.CancelledError):
-            await self._conversation.abort()
-            self._connection.finish_soon()
+            await self._leave()
         elif kind is not None:
             await self.abort()
-        elif not self._conversation.over:
-            await self.release()
+        elif self._conversation.over:
+            await self._connection.finish()
+        else:
+            try:
+                await self.release()
+            except asyncio.CancelledError:
+                await self._leave()
+                raise
+            except BaseException:
+                await self.abort()
+                raise
+
+    async def _leave(self) -> None:
+        """As ``abort``, for a task that is cancelled: it does not wait until the connection is closed."""
+        await self._conversation.abort()
+        self._connection.finish_soon()
 
     # --- composite services -----------------------------------------------------------------------------------------
 
@@ -252,7 +265,7 @@ class Association:
             await self._run(self._conversation.release())
         except asyncio.CancelledError:
             if self._connection.association.state is State.AWAITING_RELEASE_RP:  # there is no way back from here
-                await self._run(self._conversation.abort())
+                await self._leave()
             raise
 
     async def abort(self) -> None:

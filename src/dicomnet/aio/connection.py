@@ -14,6 +14,7 @@ import math
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final, cast
 
@@ -71,6 +72,8 @@ class Connection(asyncio.BufferedProtocol):
         self._opener = opener
         self._handlers = handlers
         self._strands: set[asyncio.Task[None]] = set()
+        self._spawned: deque[Coroutine[Any, Any, None]] = deque()  # what none of them performs yet
+        self._beside = 0  # how many of them take from there
 
         # The connection, and what is read from it.
         self._socket: socket.socket | None = None  # None: not yet, or no more
@@ -253,9 +256,19 @@ class Connection(asyncio.BufferedProtocol):
         return self._handlers.stream(handler, argument)
 
     def spawn(self, strand: Coroutine[Any, Any, None]) -> None:
-        task = self.loop.create_task(self._run_beside(strand), name=f"dicomnet {self.name} beside")
-        self._strands.add(task)
-        task.add_done_callback(self._strands.discard)
+        self._spawned.append(strand)
+        if self._beside < self.conversation.limits.operations:  # one segment may bring thousands
+            self._beside += 1
+            task = self.loop.create_task(self._run_spawned(), name=f"dicomnet {self.name} beside")
+            self._strands.add(task)
+            task.add_done_callback(self._strands.discard)
+
+    async def _run_spawned(self) -> None:
+        try:
+            while self._spawned:
+                await self._run_beside(self._spawned.popleft())
+        finally:
+            self._beside -= 1
 
     async def _run_beside(self, strand: Coroutine[Any, Any, None]) -> None:
         try:
@@ -630,6 +643,8 @@ class Connection(asyncio.BufferedProtocol):
         """Close the connection, and end what still runs on it."""
         for task in self._strands:
             task.cancel()
+        while self._spawned:
+            self._spawned.popleft().close()
         self._cut()
         self._close()
 

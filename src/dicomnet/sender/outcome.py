@@ -47,11 +47,9 @@ class Skipped:
 
 
 class Stop(Protocol):
-    """Tells a sender to end early; a ``threading.Event`` is one."""
+    """Tells a sender to end early; a ``threading.Event`` is one. It is asked often, and from several threads."""
 
     def is_set(self) -> bool: ...
-
-    def wait(self, timeout: float | None = None, /) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
