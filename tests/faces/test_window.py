@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +27,7 @@ def same(server_face: Face) -> Face:
 
 
 class Crowd:
-    """A handler in which requests wait until ``size`` of them are there; ``most``: that were there at once; ``gone``: that have left."""
+    """A handler in which requests wait until ``size`` are there. ``most``: at once; ``gone``: that have left."""
 
     def __init__(self, size: int) -> None:
         self._all_here = threading.Event()
@@ -151,6 +154,24 @@ def test_one_failure_is_not_the_others(client: Face, scp: MakeScp) -> None:
         requests = [Beside(lambda uid=f"1.{number}": association.n_get(MPPS, uid).status) for number in range(1, 5)]
         assert [request.result() for request in requests] == [1, 0x0110, 1, 1]
         assert association.c_echo().status == 0
+
+
+def test_small_responses_do_not_wait_for_acknowledgements(client: Face, scp: MakeScp) -> None:
+    """TCP_NODELAY at both ends: else the second of several responses may come 40 ms after the first."""
+    acceptor, delays = scp(contexts=CONTEXTS), []
+
+    @acceptor.ae.on_c_echo
+    def look(request: Any) -> int:
+        sockets = [found for found in gc.get_objects() if type(found) is socket.socket]
+        for sock in [sock for sock in sockets if sock.family == socket.AF_INET]:
+            with contextlib.suppress(OSError):  # not connected
+                if acceptor.port in (sock.getpeername()[1], sock.getsockname()[1]):
+                    delays.append(not sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        return 0
+
+    with client.associate(acceptor.peer) as association:
+        assert association.c_echo().status == 0
+    assert delays == [False, False]
 
 
 # --- queries among other requests -----------------------------------------------------------------------------------

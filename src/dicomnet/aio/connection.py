@@ -114,6 +114,8 @@ class Connection(asyncio.BufferedProtocol):
     async def attach(self, sock: socket.socket) -> None:
         """Take over ``sock``, a connection that stands. Nothing is read before somebody waits for it."""
         self._socket = sock
+        with contextlib.suppress(OSError):  # gone already: the first read will tell. asyncio leaves accepted ones alone
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             await self.loop.create_connection(lambda: self, sock=sock)
         except BaseException:
