@@ -2,9 +2,11 @@
 #
 #   make test                                        the Python that `python3` names
 #   make test PYTHON=python3.13 VENV=.venv-3.13      another one beside it
+#   make test JOBS=1                                 without parallel processes; most tests wait rather than compute
 
 PYTHON ?= python3
 VENV   ?= .venv
+JOBS   ?= 4
 RUN    := $(VENV)/bin/python -m
 
 .PHONY: help demo test test-slow lint format bench docs clean
@@ -24,7 +26,7 @@ demo: $(VENV)/.with-cli
 	$(VENV)/bin/dicomnet demo
 
 test: $(VENV)/.with-test
-	$(RUN) pytest --cov $(ARGS)
+	$(RUN) pytest -n $(JOBS) --cov $(ARGS)
 
 test-slow: $(VENV)/.with-test
 	$(RUN) pytest -m slow $(ARGS)

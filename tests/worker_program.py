@@ -48,7 +48,7 @@ def serve(ae: dicomnet.AE, count: int, method: str) -> Any:
     if method == "default":
         return dicomnet.serve(ae, workers=count)
     listener = transport.listen("127.0.0.1", 0, 128)
-    run_one = fail if method == "failing" else partial(blocking._run_worker, ae, None)
+    run_one = fail if method == "failing" else partial(blocking._run_worker, ae, (None, False))
     port = listener.getsockname()[1]
     started = Workers(
         run_one,

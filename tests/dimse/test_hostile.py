@@ -182,6 +182,24 @@ def test_what_a_get_had_goes_with_it_when_the_association_ends():
     assert results._unanswered is None
 
 
+def test_those_who_wait_for_what_was_left_answer_the_peer_and_take_turns():
+    """PS3.7 D.3.3.3: one place in the window, and nobody gets it twice."""
+    scu = Asking()
+    results = find(scu.conversation)
+    task = scu.start(results.next())
+    scu.side.says(pending())
+    task.result()
+    scu.loop.run(results.close())
+    scu.side.hears()
+    both = [scu.start(operations.echo(scu.conversation)) for _ in range(2)]
+    scu.side.says(event_report(9))
+    scu.side.says(final(0xFE00))
+    assert [item.message_id for item in scu.side.hears()] == [9, 2]
+    for number in (2, 3):
+        scu.side.says(echoed(0, number))
+    assert [task.result().status for task in both] == [0, 0]
+
+
 # --- waiting --------------------------------------------------------------------------------------------------------
 
 
@@ -483,6 +501,23 @@ def test_a_response_that_is_interrupted_half_way_ends_the_association():
     assert scu.side.hears()[1:] == [pdu.Abort(0, 0)]
 
 
+def test_matches_that_are_interrupted_half_way_end_the_association():
+    """PS3.8 E.1, as every message."""
+    ae = new_ae()
+    ae.on_c_find(lambda request: [study(1)])
+    scu = Asking()
+    scu.conversation.performer = Serving(scu.conversation, ae, memory.describe(memory.association_request()))
+    task = scu.start(scu.conversation.listen(None, None))
+    scu.side.slow = True
+    scu.side.says(query(CommandField.C_FIND))
+    task.cancel()
+    scu.side.slow = False
+    scu.loop.settle()
+    with pytest.raises(KeyboardInterrupt):
+        task.result()
+    assert scu.side.hears()[1:] == [pdu.Abort(0, 0)]
+
+
 # --- retrieving -----------------------------------------------------------------------------------------------------
 
 
@@ -538,3 +573,19 @@ def test_a_long_list_of_what_failed_is_sent():
     assert results.response is not None
     uids = results.response.dataset.decode().FailedSOPInstanceUIDList  # VR UN: pydicom leaves it as it is
     assert uids.rstrip(b"\0").decode().split("\\") == [dataset.sop_instance_uid for dataset in found]
+
+
+class Many:
+    """Says that it has more than a count can say."""
+
+    def __len__(self) -> int:
+        return 100_000
+
+    def __iter__(self) -> Any:
+        return iter([ct("1.1"), ct("1.2")])
+
+
+def test_counts_stay_within_their_sixteen_bits():
+    """PS3.7 9.3.4.2: VR US."""
+    both, results = moving(Many(), Destination())
+    assert [step.remaining for step in rest(both.loop, results)] == [0xFFFF, 0xFFFF]

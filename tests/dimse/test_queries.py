@@ -389,6 +389,79 @@ def test_an_orphan_is_closed_by_who_comes_next():
     release.result()
 
 
+def test_a_find_that_was_left_does_not_hold_up_others_while_there_is_room():
+    """PS3.7 D.3.3.3: it has its place in the window, they have theirs."""
+    request = memory.association_request(async_ops=(2, 1))
+    scu = Asking(request)
+    results = find(scu.conversation)
+    task = scu.start(results.next())
+    scu.side.says(pending())
+    task.result()
+    scu.loop.run(results.close())
+    echo = scu.start(operations.echo(scu.conversation))
+    scu.side.says(final(0, 2, CommandField.C_ECHO, VERIFICATION))
+    assert echo.result().status == 0
+    release = scu.start(scu.conversation.release())
+    scu.side.says(final(0xFE00))
+    scu.side.says(pdu.ReleaseRp())
+    release.result()
+
+
+def test_a_place_that_is_freed_is_for_one_of_those_who_wait():
+    """The other waits on."""
+    scu = Asking()
+    results = find(scu.conversation)
+    task = scu.start(results.next())
+    scu.side.says(pending())
+    task.result()
+    scu.loop.run(results.close())
+    echoes = [scu.start(operations.echo(scu.conversation)) for _ in range(2)]
+    scu.side.says(final(0xFE00))
+    scu.side.hears()
+    for message_id in (2, 3):
+        scu.side.says(final(0, message_id, CommandField.C_ECHO, VERIFICATION))
+    assert [echo.result().status for echo in echoes] == [0, 0]
+
+
+def test_who_needs_a_place_while_his_own_query_stops_the_reading_is_told():
+    """What he has left cannot be answered, for what he has not read."""
+    scu = Asking(memory.association_request(async_ops=(2, 1)), limits=Limits(inbox=1))
+
+    async def two_queries_and_an_echo() -> None:
+        dropped, full = find(scu.conversation), find(scu.conversation)
+        await dropped.next()
+        await full.next()
+        await dropped.close()
+        await operations.echo(scu.conversation)
+
+    task = scu.start(two_queries_and_an_echo())
+    scu.side.says(pending(1))
+    scu.side.says(pending(2), pending(2))
+    with pytest.raises(LocalProtocolError, match="wait to be read"):
+        task.result()
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_find_that_is_left_makes_room_for_who_waits(ends):
+    """Neither he nor who has left it reads what is still to come; somebody does."""
+    scu = Asking()
+    results = find(scu.conversation)
+    task = scu.start(results.next())
+    scu.side.says(pending())
+    task.result()
+    echo = scu.start(operations.echo(scu.conversation))
+    scu.loop.run(results.close())
+    scu.side.says(pending())
+    if ends:
+        scu.side.says(pdu.Abort(0, 0))
+        with pytest.raises(AssociationAborted):
+            echo.result()
+    else:
+        scu.side.says(final(0xFE00))
+        scu.side.says(final(0, 2, CommandField.C_ECHO, VERIFICATION))
+        assert echo.result().status == 0
+
+
 def test_who_waits_for_himself_is_told():
     """A loop over matches that asks for something else while the window is full would hang."""
     scu = Asking()

@@ -199,10 +199,9 @@ def test_a_flood_of_requests_does_not_keep_a_listener(client: Face) -> None:
         association.abort()
 
 
+@pytest.mark.parametrize("client", ["blocking"], indirect=True)  # an event loop reads all the time
 def test_a_reader_that_takes_his_time_is_not_the_peers_fault(client: Face) -> None:
     """timeouts.pdu is for peers that stall; on the blocking face nobody reads while nobody asks."""
-    if client.module is not dicomnet:
-        pytest.skip("there the loop reads all the time")
     read, asked = threading.Event(), threading.Event()
     half = match()
 
@@ -298,10 +297,9 @@ def test_leaving_the_block_with_a_query_under_way(client: Face, scp: MakeScp) ->
     assert isinstance(acceptor.close_errors(1)[0], dicomnet.AssociationAborted)
 
 
+@pytest.mark.parametrize("client", ["blocking"], indirect=True)  # asyncio leaves it to the event loop
 def test_dropping_results_amidst_a_message_of_the_same_thread(client: Face, scp: MakeScp) -> None:
     """A collector may come at any moment; it waits for nothing. The C-CANCEL goes out with the next request."""
-    if client.module is not dicomnet:
-        pytest.skip("there it is left to the loop")
     acceptor, ended = scp(contexts=CONTEXTS), threading.Event()
 
     def search(request: Any) -> Any:
@@ -392,14 +390,13 @@ def test_an_unlimited_window_is_no_unlimited_number_of_threads(same: Face, scp: 
     assert crowd.most == 4
 
 
+@pytest.mark.parametrize("server_face", ["blocking"], indirect=True)  # on asyncio only coroutines can
 @pytest.mark.parametrize("kind", ["function", "generator"])
 def test_a_handler_closes_the_server(same: Face, scp: MakeScp, kind: str) -> None:
     """``Server.close``: it returns at once, wherever this face runs the handlers of an operations window."""
     acceptor = scp(contexts=CONTEXTS, async_ops=(3, 1))
     server = acceptor.server
     inside, seconds = getattr(server, "_inside", server), threading.Event()
-    if same.module is not dicomnet:
-        pytest.skip("there only coroutines can")
 
     def close(_request: Any) -> int:
         inside.close()
@@ -482,10 +479,9 @@ def test_a_flood_of_doubled_requests_while_a_query_runs(same: Face, scp: MakeScp
     acceptor.close_errors(1)
 
 
+@pytest.mark.parametrize("server_face", ["blocking"], indirect=True)  # asyncio lets it end the event loop
 def test_a_handler_that_exits(same: Face, scp: MakeScp) -> None:
     """K3: ``sys.exit`` in a thread ends what that does; the peer is told."""
-    if same.module is not dicomnet:
-        pytest.skip("asyncio lets it end the event loop")
     acceptor = scp(contexts=CONTEXTS, async_ops=(3, 1))
     acceptor.ae.on_c_echo(_exit)
     with same.associate(acceptor.peer, contexts=CONTEXTS, async_ops=(3, 1)) as association:
@@ -498,10 +494,9 @@ def _exit(_request: Any) -> None:
     raise SystemExit
 
 
+@pytest.mark.parametrize("server_face", ["blocking"], indirect=True)  # on asyncio the end of a generator cannot await
 def test_a_handler_asks_the_peer_when_its_generator_is_closed(same: Face, scp: MakeScp) -> None:
     """The user's code holds no lock of ours, wherever it runs."""
-    if same.module is not dicomnet:
-        pytest.skip("there a generator's end cannot await")
     acceptor, asked = scp(contexts=CONTEXTS), threading.Event()
 
     class Found:
@@ -525,10 +520,9 @@ def test_a_handler_asks_the_peer_when_its_generator_is_closed(same: Face, scp: M
         assert asked.is_set()
 
 
+@pytest.mark.parametrize("server_face", ["blocking"], indirect=True)  # on asyncio it is a matter of the event loop
 def test_a_handler_asks_the_peer_from_another_thread(same: Face, scp: MakeScp) -> None:
     """``request.association.scu``: the handler waits, the other thread reads."""
-    if same.module is not dicomnet:
-        pytest.skip("there it is a matter of the loop")
     acceptor = scp(contexts=CONTEXTS)
 
     @acceptor.ae.on_c_echo

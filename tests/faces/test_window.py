@@ -240,6 +240,19 @@ def test_a_cancel_overtakes(client: Face, scp: MakeScp) -> None:
         assert store.result() == 0
 
 
+def test_leaving_a_query_makes_room_for_who_waits(client: Face, scp: MakeScp) -> None:
+    """With a window of one: whoever left it need not come back for the other to be served."""
+    acceptor = scp(contexts=CONTEXTS)
+    acceptor.ae.on_c_find(lambda request: (study(number) for number in range(1_000_000)))
+    with client.associate(acceptor.peer, contexts=CONTEXTS) as association:
+        for _ in range(5):
+            results = association.c_find(study())
+            next(iter(results))
+            waiting = [Beside(lambda: association.c_echo().status) for _ in range(2)]
+            results.close()
+            assert [one.result() for one in waiting] == [0, 0]
+
+
 def test_several_queries_stream_at_once(client: Face, scp: MakeScp) -> None:
     """The matches of each go to who asked; leaving one of them leaves the others alone."""
     acceptor = scp(contexts=CONTEXTS, async_ops=(4, 1))

@@ -26,7 +26,8 @@ from dicomnet.codec import Codec
 from dicomnet.config import Limits, Peer
 from dicomnet.dataset import Path
 from dicomnet.dimse import io
-from dicomnet.dimse.conversation import Conversation, Orphan
+from dicomnet.dimse.conversation import Conversation
+from dicomnet.dimse.exchange import Orphan
 from dicomnet.errors import DeadlineExceeded, DicomNetworkError, TransportError
 from dicomnet.tls import TlsInfo
 from dicomnet.transport import PDU_TYPES, TLS_HANDSHAKE, Buffer, after, check_mapped

@@ -15,7 +15,8 @@ from dicomnet.blocking.strands import Strands
 from dicomnet.codec import Codec
 from dicomnet.config import Limits, Peer
 from dicomnet.dataset import Path
-from dicomnet.dimse.conversation import Conversation, Orphan
+from dicomnet.dimse.conversation import Conversation
+from dicomnet.dimse.exchange import Orphan
 from dicomnet.dimse.io import Gate
 from dicomnet.dimse.provider import as_items
 from dicomnet.errors import DeadlineExceeded, DicomNetworkError

@@ -282,7 +282,8 @@ def serve(
 ) -> Server:
     """Serve ``ae`` on ``host`` (``"*"``: all addresses, IPv4 and IPv6) and ``port`` (0: a free one).
 
-    Each association has a thread of its own, on which its handlers run. ``tls``: a server-side SSLContext.
+    Each association has a thread of its own, on which its handlers run; generators, and what an operations window lets
+    run at once, have more beside it. ``tls``: a server-side SSLContext.
     ``clear_text``: peers without TLS are served on the same port, too, which PS3.15 B.12 advises against; their
     ``association.tls`` is None. ``backlog``: connections that the system keeps until they are accepted.
 

@@ -9,12 +9,13 @@ nothing but their ``Io``, so that every face runs the same code.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, cast
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 from dicomnet.config import Limits
 from dicomnet.dimse import messages, templates
+from dicomnet.dimse.exchange import Exchange, Orphan, Performer
 from dicomnet.dimse.io import Codec, Io, View
 from dicomnet.dimse.messages import CommandField, Request, Response, Unusable
 from dicomnet.dimse.status import Status
@@ -46,41 +47,6 @@ _LOOK_AGAIN = 0.05  # seconds until a condition is looked at that somebody else'
 _PROGRESS = 64 * 1024  # bytes of a message within the idle limit: 9 kbit/s at its default. Less is no transfer
 
 
-@dataclass(slots=True, eq=False)
-class Exchange:
-    """A request of ours and what came for it: responses, and for a C-GET the C-STORE requests too.
-
-    ``strand``: whose it is. ``answered``: the final response is in the inbox, or was. ``abandoned``: nobody reads the
-    inbox any more. ``freed``: the end of the association has given its place in the operations window to others.
-    """
-
-    message_id: int
-    context_id: int
-    command: CommandField
-    strand: object
-    inbox: deque[Response | Message] = field(default_factory=deque)
-    answered: bool = False
-    abandoned: bool = False
-    freed: bool = False
-
-
-class Orphan(Protocol):
-    """An operation that has many responses."""
-
-    def close(self) -> Coroutine[Any, Any, None]:
-        """Cancel it, and do without its responses."""
-
-
-class Performer(Protocol):
-    """Performs the requests of the peer."""
-
-    async def take_up(self, message: Message) -> None:
-        """Perform a request, or see that it is performed."""
-
-    def cancel(self, message_id: int) -> None:
-        """The peer has sent a C-CANCEL for a request of its."""
-
-
 class Conversation:
     """All that is said on one association.
 
@@ -104,6 +70,7 @@ class Conversation:
         # Requests of ours.
         self.exchanges: dict[int, Exchange] = {}  # by message ID
         self._abandoned = 0  # how many of them are
+        self._queue = 0  # how many strands wait for the operations window
         self._last_message_id = 0
         self._getters: list[Exchange] = []  # C-GETs: the peer's C-STOREs belong to the first of them
         self.orphans: deque[Orphan] = deque()  # to be closed by who comes next; their owners are gone
@@ -384,16 +351,11 @@ class Conversation:
     async def begin(self, context_id: int, request: Request, view: View | None = None) -> Exchange:
         """Send a request as soon as the operations window has room; to be followed by ``leave``."""
         io = self.io
-        if self.orphans or self._abandoned:
-            await self.settle()
+        if self.orphans:
+            await self._close_orphans()
         strand = io.strand()
         if not io.window.acquire(False):
-            if self.exchanges and all(exchange.strand == strand for exchange in self.exchanges.values()):
-                raise LocalProtocolError(
-                    f"the operations window of {len(self.exchanges)} is full of operations begun here whose responses"
-                    " have not been read to the end: read on, or close them, before the next request"
-                )
-            await io.pass_gate(io.window)
+            await self.wait_for_window(strand)
         request.message_id = message_id = self.next_message_id()
         exchange = self.exchanges[message_id] = Exchange(message_id, context_id, request.command, strand)
         if request.command is CommandField.C_GET:
@@ -405,6 +367,24 @@ class Conversation:
             self.finish(exchange)
             raise
         return exchange
+
+    async def wait_for_window(self, strand: object) -> None:
+        """Wait until the operations window has room, and take it; for when it had none."""
+        io = self.io
+        if self._abandoned:
+            await self.settle()
+            if io.window.acquire(False):
+                return
+        if self.exchanges and all(exchange.strand == strand for exchange in self.exchanges.values()):
+            raise LocalProtocolError(
+                f"the operations window of {len(self.exchanges)} is full of operations begun here whose responses"
+                " have not been read to the end: read on, or close them, before the next request"
+            )
+        self._queue += 1
+        try:
+            await io.pass_gate(io.window)
+        finally:
+            self._queue -= 1
 
     def next_message_id(self) -> int:
         """One that no outstanding request has (N-23)."""
@@ -489,6 +469,8 @@ class Conversation:
             exchange.abandoned = True
             self._abandoned += 1
             self._empty(exchange)
+            if self._queue:  # those who wait for its place do not read, and who has left it does not either
+                self.io.spawn(self._settle_for_others())
 
     def finish(self, exchange: Exchange) -> None:
         """It is over: its place in the window is free."""
@@ -518,10 +500,17 @@ class Conversation:
         await self.abort(why=error)
         raise error
 
-    async def settle(self) -> None:
-        """Be done with operations that nobody wants any more: their responses hold places in the operations window."""
+    async def _settle_for_others(self) -> None:
+        with suppress(DicomNetworkError):  # those who wait are told why the association has ended
+            await self.settle()
+
+    async def _close_orphans(self) -> None:
         while self.orphans:
             await self.orphans.popleft().close()
+
+    async def settle(self) -> None:
+        """Be done with operations that nobody wants any more: their responses hold places in the operations window."""
+        await self._close_orphans()
         io, seconds = self.io, self.association.timeouts.response
         deadline = None if seconds is None else io.now() + seconds
         while self._abandoned and not self.over:
@@ -634,6 +623,7 @@ class Conversation:
         association, io, stream = self.association, self.io, self.stream
         if not io.message.acquire(False):
             await io.pass_gate(io.message)
+        started = False
         try:
             for command_set, view in messages:
                 self.check_open()
@@ -642,7 +632,11 @@ class Conversation:
                     await self.send_in_batches(context_id, command_set, view)
                 else:
                     association.send(whole)
+                    started = True
             await io.flush()
+        except BaseException:
+            await self._break_off(started)
+            raise
         finally:
             io.message.release()
 
@@ -663,11 +657,15 @@ class Conversation:
             started = True
             await io.flush()
         except BaseException:
-            if started and not self.over:
-                await self.abort()
+            await self._break_off(started)
             raise
         finally:
             io.message.release()
+
+    async def _break_off(self, started: bool) -> None:
+        """Of half a message nothing can be made, and nothing can follow it."""
+        if started and not self.over:
+            await self.abort()
 
     async def send_in_batches(self, context_id: int, command_set: bytes, view: View | None) -> None:
         """As ``send``, for those who hold the message gate."""
@@ -682,8 +680,7 @@ class Conversation:
                     passed += sum(map(len, batch[1::2]))
                     view.passed(max(passed, 0))
         except BaseException:
-            if started and not self.over:
-                await self.abort()
+            await self._break_off(started)
             raise
 
 

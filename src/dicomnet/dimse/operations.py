@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from dicomnet.dimse.checks import check
-from dicomnet.dimse.conversation import PENDING, VERIFICATION, Conversation, Exchange
+from dicomnet.dimse.conversation import PENDING, VERIFICATION, Conversation
+from dicomnet.dimse.exchange import Exchange
 from dicomnet.dimse.io import Dataset
 from dicomnet.dimse.messages import CommandField, Priority, Request, Response, SubOperations, service
 from dicomnet.dimse.status import Status

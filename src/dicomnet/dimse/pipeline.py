@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple, Protocol
 
 from dicomnet.dimse import messages, templates
-from dicomnet.dimse.conversation import Conversation, Exchange
+from dicomnet.dimse.conversation import Conversation
+from dicomnet.dimse.exchange import Exchange
 from dicomnet.dimse.io import View
 from dicomnet.dimse.messages import CommandField, Priority, Request, Response
 from dicomnet.errors import DicomNetworkError
@@ -86,7 +87,7 @@ class _Pipeline:
         await io.poll()  # the peer may have ended an association that was idle
         await self._conversation.settle()
         if not io.window.acquire(False):
-            await io.pass_gate(io.window)
+            await self._conversation.wait_for_window(self._strand)
         self._places = 1
         while self._places < window and io.window.acquire(False):
             self._places += 1

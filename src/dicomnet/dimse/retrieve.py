@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dicomnet.ul.negotiation import AcceptedContext
 
 _MOST_CONTEXTS: Final = 128  # PS3.8 9.3.2.2
+_MOST: Final = 0xFFFF  # VR US of the counts
 _MOST_FAILED: Final = 10_000  # UIDs in the list: 640 kB
 
 
@@ -128,8 +129,10 @@ class Retrieval:
 
     def _count(self, response: Response) -> None:
         done = self._completed + self._failed + self._warning
-        response.remaining = max((self._total or done) - done, 0)
-        response.completed, response.failed, response.warning = self._completed, self._failed, self._warning
+        response.remaining = min(max((self._total or done) - done, 0), _MOST)
+        response.completed = min(self._completed, _MOST)
+        response.failed = min(self._failed, _MOST)
+        response.warning = min(self._warning, _MOST)
 
     async def _tell_progress(self) -> None:
         conversation, request = self._conversation, cast("Request", self._message.command)

@@ -167,7 +167,13 @@ def whole_command(data: memoryview, max_length: int) -> tuple[int, bytes] | None
     if size < 12:
         return None
     kind, length, pdv_length, context_id, control = _unpack_both(data)
-    if kind != 4 or length != size - 6 or pdv_length != size - 10 or control & 3 != 3 or length > (max_length or length):
+    if (
+        kind != 4
+        or length != size - 6
+        or pdv_length != size - 10
+        or control & 3 != 3
+        or length > (max_length or length)
+    ):
         return None
     return context_id, bytes(data[12:])
 
