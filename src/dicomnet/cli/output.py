@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -85,9 +86,11 @@ def log_to_stderr(verbose: int, quiet: bool) -> None:
         """Looks up stderr for each line: a progress bar puts another one in its place."""
 
         def emit(self, record: logging.LogRecord) -> None:
-            print(printable(record.getMessage()), file=sys.stderr)
+            text = printable(record.getMessage())
             if record.exc_info and verbose > 1:
-                print(logging.Formatter().formatException(record.exc_info), file=sys.stderr)
+                text += "\n" + logging.Formatter().formatException(record.exc_info)
+            with contextlib.suppress(OSError, ValueError):  # closed: there is nobody left to tell
+                print(text, file=sys.stderr)
 
     level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.captureWarnings(True)  # pydicom warns about many a file: of interest to who asks for more
