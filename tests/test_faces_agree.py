@@ -17,8 +17,8 @@ ONE_FACE = {"Enterable"}  # what may be awaited as well as entered
 # What the faces say of their own way of waiting: this in place of that.
 SAID_OTHERWISE = {
     "Several threads may use": "Several tasks may use",
-    "Each association has a thread of its own, on which its handlers run; generators, and what an operations window lets"
-    " run at once, have more beside it.": (
+    "Each association has a thread of its own, on which its handlers run; generators, and what an operations"
+    " window lets run at once, have more beside it.": (
         "Each association has a task of its own, in which its ``async`` handlers run; plain ones run in threads beside"
         " it, unless they are registered as quick."
     ),
