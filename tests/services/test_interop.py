@@ -224,12 +224,14 @@ def test_we_commit_to_instances_of_pynetdicom(pynetdicom: ModuleType, server: Si
     with pynetdicom_scp(pynetdicom, [uid], {"n_event_report": take}, scu_role=True, scp_role=True) as mine:
         ports["PYNETDICOM"] = f"PYNETDICOM@{HOST}:{mine}"
         handlers = [(pynetdicom.evt.EVT_N_EVENT_REPORT, take)]
-        with server.serve(ae) as port:
-            with pynetdicom_scu(pynetdicom, port, uid, evt_handlers=handlers) as association:
-                status, _ = association.send_n_action(request, 1, uid, "1.2.840.10008.1.20.1.1")
-                assert status.Status == 0
-                eventually(lambda: len(reports) == 1, "the report arrives on the same association")
-                assert courier.settled(PATIENCE)
+        with (
+            server.serve(ae) as port,
+            pynetdicom_scu(pynetdicom, port, uid, evt_handlers=handlers) as association,
+        ):
+            status, _ = association.send_n_action(request, 1, uid, "1.2.840.10008.1.20.1.1")
+            assert status.Status == 0
+            eventually(lambda: len(reports) == 1, "the report arrives on the same association")
+            assert courier.settled(PATIENCE)
         # pynetdicom does not survive a report that crosses its release, so this one goes nowhere else.
         elsewhere = dicomnet.AE("SCP")
         courier = commitment.provide(elsewhere, lambda instances: ["1.2.1"], peers=ports, same_association=False)
