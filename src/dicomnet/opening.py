@@ -11,7 +11,7 @@ from dicomnet.dimse.provider import AssociationInfo
 from dicomnet.dimse.serving import Serving
 from dicomnet.ul import association as ul, negotiation
 from dicomnet.ul.extended import CommonExtended, Extended
-from dicomnet.ul.negotiation import ContextLike
+from dicomnet.ul.negotiation import AcceptedContext, ContextLike
 from dicomnet.ul.pdu import AssociateRq
 
 if TYPE_CHECKING:
@@ -26,6 +26,39 @@ class Opening(NamedTuple):
     association: ul.Association
     timeouts: Timeouts
     limits: Limits
+
+
+class Negotiated:
+    """What is known of an association that stands; ``peer``: whom it is with."""
+
+    def __init__(self, association: ul.Association, peer: Peer) -> None:
+        self._negotiated = association
+        self.peer = peer
+
+    @property
+    def accepted(self) -> tuple[AcceptedContext, ...]:
+        """The negotiated presentation contexts."""
+        return tuple(self._negotiated.contexts.values())
+
+    @property
+    def max_pdu_length(self) -> int:
+        """The longest P-DATA-TF that the peer takes, in bytes (0: any)."""
+        return self._negotiated.peer_max_length
+
+    @property
+    def async_ops(self) -> tuple[int, int]:
+        """The negotiated (invoked, performed) operations window, as the requestor's (0: unlimited)."""
+        return self._negotiated.window
+
+    @property
+    def extended(self) -> dict[str, bytes]:
+        """SOP class → the acceptor's answer to its extended negotiation (PS3.7 D.3.3.5)."""
+        return self._negotiated.extended_answers
+
+    @property
+    def identity_response(self) -> bytes | None:
+        """The acceptor's response to the user identity (PS3.7 D.3.3.7.2), or None if it gave none."""
+        return self._negotiated.identity_response
 
 
 def opening(

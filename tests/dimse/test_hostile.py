@@ -137,24 +137,6 @@ def test_a_full_inbox_that_is_left_makes_room():
     assert echo.result().status == 0
 
 
-def test_who_settles_an_operation_while_his_own_stops_the_reading_is_told():
-    """He would wait for himself."""
-    scu = Asking(memory.association_request(async_ops=(3, 1)), limits=Limits(inbox=1))
-
-    async def two_queries_and_an_echo() -> None:
-        dropped, full = find(scu.conversation), find(scu.conversation)
-        await dropped.next()
-        await full.next()
-        await dropped.close()
-        await operations.echo(scu.conversation)
-
-    task = scu.start(two_queries_and_an_echo())
-    scu.side.says(pending(1))
-    scu.side.says(pending(2), pending(2))
-    with pytest.raises(LocalProtocolError, match="wait to be read"):
-        task.result()
-
-
 def test_who_has_instances_to_take_first_is_told():
     """Requests that wait to be answered stop the reading, too."""
     scu = Asking(memory.association_request(async_ops=(2, 0)), limits=Limits(operations=2))

@@ -423,9 +423,10 @@ def test_a_place_that_is_freed_is_for_one_of_those_who_wait():
     assert [echo.result().status for echo in echoes] == [0, 0]
 
 
-def test_who_needs_a_place_while_his_own_query_stops_the_reading_is_told():
+@pytest.mark.parametrize("window", [2, 3])  # without room for him, and with
+def test_who_needs_a_place_while_his_own_query_stops_the_reading_is_told(window):
     """What he has left cannot be answered, for what he has not read."""
-    scu = Asking(memory.association_request(async_ops=(2, 1)), limits=Limits(inbox=1))
+    scu = Asking(memory.association_request(async_ops=(window, 1)), limits=Limits(inbox=1))
 
     async def two_queries_and_an_echo() -> None:
         dropped, full = find(scu.conversation), find(scu.conversation)

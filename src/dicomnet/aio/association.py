@@ -19,10 +19,10 @@ from dicomnet.dimse import operations
 from dicomnet.dimse.conversation import VERIFICATION
 from dicomnet.dimse.messages import CommandField, Priority, Request, Response, SubOperations
 from dicomnet.models import query_class
-from dicomnet.opening import Opening, answer_with, opening
+from dicomnet.opening import Negotiated, Opening, answer_with, opening
 from dicomnet.ul.extended import CommonExtended, Extended
 from dicomnet.ul.fsm import State
-from dicomnet.ul.negotiation import AcceptedContext, ContextLike
+from dicomnet.ul.negotiation import ContextLike
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -34,7 +34,7 @@ Item = TypeVar("Item")
 Attribute = int | str | tuple[int, int]
 
 
-class Association:
+class Association(Negotiated):
     """An association. Use it as a context manager: leaving the block releases it.
 
     ``peer``: whom it is with. Several tasks may use one association; their requests overlap as far as the operations
@@ -43,34 +43,9 @@ class Association:
     """
 
     def __init__(self, connection: Connection, peer: Peer) -> None:
+        super().__init__(connection.association, peer)
         self._connection = connection
         self._conversation = connection.conversation
-        self.peer = peer
-
-    @property
-    def accepted(self) -> tuple[AcceptedContext, ...]:
-        """The negotiated presentation contexts."""
-        return tuple(self._connection.association.contexts.values())
-
-    @property
-    def max_pdu_length(self) -> int:
-        """The longest P-DATA-TF that the peer takes, in bytes (0: any)."""
-        return self._connection.association.peer_max_length
-
-    @property
-    def async_ops(self) -> tuple[int, int]:
-        """The negotiated (invoked, performed) operations window, as the requestor's (0: unlimited)."""
-        return self._connection.association.window
-
-    @property
-    def extended(self) -> dict[str, bytes]:
-        """SOP class → the acceptor's answer to its extended negotiation (PS3.7 D.3.3.5)."""
-        return self._connection.association.extended_answers
-
-    @property
-    def identity_response(self) -> bytes | None:
-        """The acceptor's response to the user identity (PS3.7 D.3.3.7.2), or None if it gave none."""
-        return self._connection.association.identity_response
 
     async def __aenter__(self) -> Association:
         return self
