@@ -562,8 +562,9 @@ def test_a_model_that_was_not_accepted():
 class Destination:
     """What ``Io.open`` gives: an association that keeps what is stored, or fails as ``answers`` says."""
 
-    def __init__(self, answers: list[Any] | None = None) -> None:
+    def __init__(self, answers: list[Any] | None = None, release: Exception | None = None) -> None:
         self.answers = answers or []
+        self._release = release
         self.opened: list[dict[str, Any]] = []
         self.stored: list[tuple[str, Any]] = []
         self.ends: list[str] = []
@@ -581,8 +582,8 @@ class Destination:
 
     async def release(self) -> None:
         self.ends.append("released")
-        if self.answers:
-            raise self.answers.pop(0)
+        if self._release is not None:
+            raise self._release
 
     async def abort(self) -> None:
         self.ends.append("aborted")
@@ -653,7 +654,7 @@ def test_an_unreachable_destination_is_tried_once():
 
 def test_a_destination_that_does_not_release_harms_nobody():
     """All is stored."""
-    both, results = moving([ct("1.1")], Destination([0, AssociationAborted(0, 0)]))
+    both, results = moving([ct("1.1")], Destination(release=AssociationAborted(0, 0)))
     assert len(rest(both.loop, results)) == 1
     assert "did not release" in both.acceptor.reports[0][0]
 
@@ -877,6 +878,41 @@ def test_an_n_service_reaches_its_handler_and_its_answer_comes_back(name):
         assert response.status == 0x0107
         assert response.dataset.decode().PatientID == "P8"
         assert (response.event_type_id, response.action_type_id) == (request.event_type, request.action_type)
+
+
+@pytest.mark.parametrize("raised", [False, True])
+def test_a_pending_status_is_no_end(raised):
+    """PS3.7 C.1: the requestor would wait for ever; it gets 0110 instead."""
+    ae = new_ae()
+
+    def handler(request):
+        if raised:
+            raise StatusError(Status.PENDING)
+        return Status.PENDING
+
+    ae.on_c_echo(handler)
+    ae.on_n_get(handler)
+    ae.on_c_find(lambda request: handler(request) if raised else [])
+    both = pair(ae)
+    assert both.run(operations.echo(both.scu)).status == 0x0110
+    assert both.run(normalised(both.scu, CommandField.N_GET)).status == 0x0110
+    results = find(both.scu)
+    with contextlib.suppress(StatusError):
+        rest(both.loop, results)
+    assert results.response is not None
+    assert results.response.status == (0x0110 if raised else 0)
+
+
+def test_a_destination_that_releases_by_itself_gets_another_association():
+    """PS3.8 7.2: both sides may. One instance is lost to it, not all that follow."""
+    released = LocalProtocolError("the association has been released")
+    destination = Destination([0, released, 0], release=released)
+    both, results = moving([ct("1.1"), ct("1.2"), ct("1.3")], destination)
+    with pytest.raises(StatusError) as raised:
+        rest(both.loop, results)
+    assert raised.value.status == 0xB000
+    assert results.progress == SubOperations(0, 2, 1, 0)
+    assert len(destination.opened) == 2
 
 
 def test_an_n_service_that_nobody_handles():

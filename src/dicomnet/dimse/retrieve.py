@@ -197,7 +197,10 @@ class _Elsewhere:
         c_store = partial(self._association.c_store, originator=self._originator)
         try:
             return cast("Status", (await self._io.call(c_store, dataset)).status)
-        except (NoAcceptedContext, InvalidDataset, LocalProtocolError):
+        except (NoAcceptedContext, InvalidDataset):
+            raise
+        except LocalProtocolError:  # it may have been released by the destination: the next instance gets another one
+            await self.release()
             raise
         except DicomNetworkError:
             self._association = None  # it has ended; the next instance gets another one

@@ -228,7 +228,7 @@ class Serving:
         """What the handler says."""
         try:
             result = await self._conversation.io.call(handler, indication)
-            return as_response(result, dataset_allowed=command not in _PLAIN)
+            return _as_final(as_response(result, dataset_allowed=command not in _PLAIN))
         except Exception as error:  # the user's code: anything
             return self._said(command, error)
 
@@ -236,7 +236,7 @@ class Serving:
         """What a handler says by raising ``error``."""
         if isinstance(error, StatusError):
             try:
-                return Response(Status(error.status), error_comment=error.comment)
+                return _as_final(Response(Status(error.status), error_comment=error.comment))
             except ValueError as nonsense:
                 error = nonsense
         self._conversation.io.report(f"the on_{_HANDLERS[command]} handler failed", error)
@@ -333,6 +333,13 @@ _STREAMED: Final = {
     CommandField.C_GET: Serving._retrieve,
     CommandField.C_MOVE: Serving._retrieve,
 }
+
+
+def _as_final(response: Response) -> Response:
+    """Raises ValueError for a pending one: the peer would wait for another for ever."""
+    if response.status in PENDING:
+        raise ValueError(f"a handler ended with status {response.status}, which is for what is still to come")
+    return response
 
 
 def _failure(error: BaseException) -> Response:
