@@ -44,6 +44,7 @@ bench: $(VENV)/.with-test
 	$(RUN) benchmarks $(ARGS)
 
 docs: $(VENV)/.with-docs
+	$(VENV)/bin/python docs/commands.py
 	$(RUN) sphinx --fail-on-warning --keep-going --quiet -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo 'docs/_build/html/index.html'
 

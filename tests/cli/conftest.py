@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,16 @@ class Done:
     out: str
     err: str
 
+    name: str = ""
+
     @property
     def events(self) -> list[dict[str, Any]]:
-        """What it printed with ``--json``."""
-        return [json.loads(line) for line in self.out.splitlines()]
+        """What it printed with ``--json``: nothing but what the manual lists."""
+        events = [json.loads(line) for line in self.out.splitlines()]
+        listed = import_module(f"dicomnet.cli.{self.name}").command.events
+        for event in events:
+            assert event.keys() - {"event"} <= listed[event["event"]].keys()
+        return events
 
 
 @pytest.fixture
@@ -44,7 +51,7 @@ def command(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Done]]:
         capfd.readouterr()
         code = run([str(argument) for argument in arguments])
         captured = capfd.readouterr()
-        return Done(code, captured.out, captured.err)
+        return Done(code, captured.out, captured.err, str(arguments[0]) if arguments else "")
 
     loggers = [logging.getLogger(name) for name in ("dicomnet", "py.warnings")]
     before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]

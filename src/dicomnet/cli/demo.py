@@ -44,7 +44,37 @@ _WIDTH: Final = 132  # columns in a pipe
 _QUIET: Final = ("on_send", "on_before_send_command_set")  # left out without --all
 
 
-@click.command("demo", cls=Command, short_help="Show who calls what and who is told what, on real files.")
+_OF_A_CALL: Final = {
+    "number": "in order of time",
+    "who": "SCU, SCP, listener or client",
+    "name": "of the method",
+    "arguments": "list",
+    "depth": "of calls in callbacks",
+    "ms": "since the beginning",
+    "thread": "name of the thread",
+}
+_EVENTS: Final = {
+    "call": _OF_A_CALL,
+    "told": _OF_A_CALL,
+    "file": {
+        "name": "of the file",
+        "what": "it is, in words",
+        "transfer_syntax": "UID",
+        "bytes": "of the data set",
+        "identical": "whether it arrived byte for byte",
+    },
+    "summary": {
+        "files": "how many there were",
+        "identical": "how many arrived byte for byte",
+        "bytes": "of all that arrived",
+        "ms": "that it took",
+    },
+}
+
+
+@click.command(
+    "demo", cls=Command, events=_EVENTS, short_help="Show who calls what and who is told what, on real files."
+)
 @click.option(
     "--all", "show_all", is_flag=True, help="Draw every C-STORE, and on_send. Without it like ones are folded."
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -18,7 +18,24 @@ if TYPE_CHECKING:
     from dicomnet.config import Peer
 
 
-@click.command("echo", cls=Command, short_help="Ask a peer whether it is there (C-ECHO).")
+_EVENTS: Final = {
+    "echo": {
+        "number": "how many have been sent",
+        "status": "number",
+        "meaning": "of the status, in words",
+        "ms": "from the request to its response",
+    },
+    "summary": {  # with --repeat
+        "sent": "how many",
+        "failed": "how many had another status than success",
+        "shortest_ms": "the shortest time",
+        "median_ms": "the median",
+        "longest_ms": "the longest time",
+    },
+}
+
+
+@click.command("echo", cls=Command, events=_EVENTS, short_help="Ask a peer whether it is there (C-ECHO).")
 @click.argument("peer", type=peer_value, metavar="PEER")
 @click.option(
     "--repeat", type=click.IntRange(min=1), default=1, metavar="N",

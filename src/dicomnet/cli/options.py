@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -25,6 +25,14 @@ NO_ASSOCIATION: Final = 3  # refused, unreachable, TLS
 HALF_WAY: Final = 4  # aborted or timed out; also an error of dicomnet itself
 INTERRUPTED: Final = 130  # as shells have it for a program that SIGINT ended
 
+# What all commands may print with --json.
+SHARED_EVENTS: Final = {
+    "error": {
+        "message": "why the command failed; the last line",
+        "exit_code": "number, see the exit codes",
+    }
+}
+
 DEFAULT_AE: Final = DEFAULT_CALLING_AE
 
 
@@ -36,8 +44,19 @@ class Section(click.Option):
         self.section = section
 
 
+Events = Mapping[str, Mapping[str, str]]
+
+
 class Command(click.Command):
-    """A command whose help lists the options under headings."""
+    """A command whose help lists the options under headings.
+
+    ``events``: what it prints with ``--json``: the ``event`` of a line → its members → what they mean. The manual shows
+    it, and a test compares it with what is printed.
+    """
+
+    def __init__(self, *arguments: Any, events: Events, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.events = {**events, **SHARED_EVENTS}
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}

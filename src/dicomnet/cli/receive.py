@@ -22,7 +22,32 @@ if TYPE_CHECKING:
 _SPOOL_SIZE: Final = 64 * 1024  # bytes of what may wait in memory, of one association
 
 
-@click.command("receive", cls=Command, short_help="Store what peers send into a folder.")
+_EVENTS: Final = {
+    "listening": {
+        "ae": "our AE title",
+        "host": "the address, or *",
+        "port": "the TCP port",
+        "folder": "where instances go",
+    },
+    "stored": {
+        "path": "below the folder",
+        "size": "of the data set, in bytes",
+        "sop_class_uid": "SOP class",
+        "sop_instance_uid": "SOP instance",
+        "transfer_syntax": "UID of its transfer syntax",
+        "calling": "AE title of who sent it",
+    },
+    "failed": {"path": "where it should have gone", "reason": "why it could not be stored"},
+    "summary": {
+        "stored": "instances",
+        "failed": "instances that could not be stored",
+        "bytes": "that were stored",
+        "associations": "that have ended",
+    },
+}
+
+
+@click.command("receive", cls=Command, events=_EVENTS, short_help="Store what peers send into a folder.")
 @click.argument("folder", metavar="FOLDER", type=click.Path(file_okay=False))
 @click.option(
     "--host", default="127.0.0.1", show_default=True, metavar="H",

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -31,7 +31,32 @@ if TYPE_CHECKING:
     from dicomnet.sender import Outcome, Sending, Transcode
 
 
-@click.command("send", cls=Command, short_help="Send files and folders to a peer (C-STORE).")
+_OF_A_FILE: Final = {
+    "path": "the file",
+    "status": "number that the peer answered, or null",
+    "error": "name of the error, or null",
+    "reason": "why it failed, in words",
+    "attempts": "how often it was tried",
+    "size": "of the data set, in bytes",
+}
+_EVENTS: Final = {
+    "sent": _OF_A_FILE,
+    "failed": _OF_A_FILE,
+    "skipped": {"path": "a file in a folder that is no DICOM instance"},
+    "summary": {
+        "sent": "files that the peer has now",
+        "failed": "files that it has not",
+        "skipped": "files that are no DICOM instances",
+        "bytes": "that were sent",
+        "seconds": "that it took",
+        "associations": "the most at once",
+        "window": "the most requests that were outstanding on one of them",
+        "interrupted": "true if files were not tried",
+    },
+}
+
+
+@click.command("send", cls=Command, events=_EVENTS, short_help="Send files and folders to a peer (C-STORE).")
 @click.argument("peer", type=peer_value, metavar="PEER")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(exists=True))
 @click.option(
@@ -78,8 +103,8 @@ def command(
 
     \b
       dicomnet send PACS@192.0.2.7:11112 image.dcm
-      dicomnet send PACS@192.0.2.7:11112 /archive/2024 --calling ARCHIVE
-      dicomnet send PACS@192.0.2.7:11112 /archive/2024 --associations 4 --attempts 10
+      dicomnet send PACS@192.0.2.7:11112 archive/2024 --calling ARCHIVE
+      dicomnet send PACS@192.0.2.7:11112 archive/2024 --associations 4 --attempts 10
       dicomnet send PACS@192.0.2.7:11112 study --json | jq 'select(.error)'
     """
     from dicomnet.sender import send
