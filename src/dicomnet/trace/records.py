@@ -50,9 +50,9 @@ class Pdu:
 class Message:
     """A DIMSE message (PS3.7 6.3). ``began``: when its first byte passed; ``time``: when its last one did.
 
-    ``abstract_syntax``, ``transfer_syntax``: of its presentation context, empty if that is not known. ``pdus``: how many
-    PDUs carried it. ``dataset_size``: bytes of its data set, None if there is none. ``dataset``: the data set, kept only
-    if that was asked for and it is no longer than was asked for.
+    ``abstract_syntax``, ``transfer_syntax``: of its presentation context, empty if that is not known. ``pdus``: how
+    many PDUs carried it. ``dataset_size``: bytes of its data set, None if there is none. ``dataset``: the data set,
+    kept only if that was asked for and it is no longer than wanted.
     """
 
     connection: int
