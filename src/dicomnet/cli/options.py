@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +34,9 @@ SHARED_EVENTS: Final = {
     }
 }
 
+_WIDEST: Final = 100  # columns; longer lines are hard to read
+_NARROWEST: Final = 30
+
 DEFAULT_AE: Final = DEFAULT_CALLING_AE
 
 
@@ -47,12 +51,29 @@ class Section(click.Option):
 Events = Mapping[str, Mapping[str, str]]
 
 
+class _Help(click.HelpFormatter):
+    """As wide as the terminal, also where that is narrower than the 50 columns that click insists on."""
+
+    def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None) -> None:
+        if width is None:
+            width = max(min(shutil.get_terminal_size().columns, max_width or _WIDEST) - 2, _NARROWEST)
+        super().__init__(indent_increment, width)
+
+
+class Context(click.Context):
+    """Of all commands."""
+
+    formatter_class = _Help
+
+
 class Command(click.Command):
     """A command whose help lists the options under headings.
 
     ``events``: what it prints with ``--json``: the ``event`` of a line → its members → what they mean. The manual shows
     it, and a test compares it with what is printed.
     """
+
+    context_class = Context
 
     def __init__(self, *arguments: Any, events: Events, **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
@@ -66,7 +87,7 @@ class Command(click.Command):
                 sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
         for heading, records in sections.items():
             with formatter.section(heading):
-                formatter.write_dl(records, col_max=28)
+                formatter.write_dl(records, col_max=28 if formatter.width > 60 else 10)
 
 
 class Failure(click.ClickException):

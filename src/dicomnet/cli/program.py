@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from dicomnet.cli.options import INTERRUPTED, USAGE
+from dicomnet.cli.options import INTERRUPTED, USAGE, Context
 from dicomnet.cli.output import printable
 
 # In the order of the help. The command ``name`` is the object ``command`` of the module ``dicomnet.cli.<name>``.
@@ -22,6 +22,8 @@ COMMANDS: Final = {
 
 class _Commands(click.Group):
     """Loads a command when it is called, so that no help waits for the network code."""
+
+    context_class = Context
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
