@@ -38,7 +38,10 @@ NOT_IN_THE_CORE = {
     *("logging", "os", "random", "pydicom", "queue"),
 }
 # pydicom's dictionary of UIDs and its Dataset; its reader and writer are for dataset.py alone.
-MAY_IMPORT_PYDICOM = {"dataset", "flat", "ae", "codec", "sender.contexts", "callbacks.associate", "callbacks.commands"}
+MAY_IMPORT_PYDICOM = {
+    *("dataset", "flat", "ae", "codec", "sender.contexts", "callbacks.associate", "callbacks.commands"),
+    *("transcoding", "transcoding.pixels", "transcoding.lossy", "transcoding.rewriting"),
+}
 MADE_OF_DATASETS = ("cli", "services")  # layers that nobody imports who does not want data sets
 # What the extras install, and who uses it.
 OPTIONAL = {"cli": {"click", "rich"}, "identity": {"cryptography"}, "certificates": {"cryptography"}}
@@ -242,7 +245,9 @@ def test_everything_public_has_a_docstring(value: object) -> None:
     assert not text.startswith(f"{value.__name__}(")
 
 
-@pytest.mark.parametrize("function", [dicomnet.associate, dicomnet.serve, dicomnet.send], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "function", [dicomnet.associate, dicomnet.serve, dicomnet.send, dicomnet.transcode], ids=lambda f: f.__name__
+)
 def test_the_functions_say_what_they_raise(function: object) -> None:
     """Anything else out of them is a bug."""
     assert "Raises" in str(function.__doc__)

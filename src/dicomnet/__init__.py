@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         TransportError as TransportError,
     )
     from dicomnet.sender import Outcome as Outcome, Sending as Sending, send as send
+    from dicomnet.transcoding import transcode as transcode
     from dicomnet.ul.extended import (
         CommonExtended as CommonExtended,
         ExtendedQuery as ExtendedQuery,
@@ -106,6 +107,7 @@ _MODULES = {
         "TransportError",
     ),
     "sender": ("Outcome", "Sending", "send"),
+    "transcoding": ("transcode",),
     "ul.extended": ("CommonExtended", "ExtendedQuery", "ExtendedRetrieve", "ExtendedStorage"),
     "ul.negotiation": ("AcceptedContext", "PresentationContext"),
     "ul.pdu": ("ContextResult",),

@@ -350,7 +350,7 @@ class Spool(ByteSpool):
         transfer_syntax: str,
         sop_class_uid: str,
         sop_instance_uid: str,
-        ae_titles: tuple[str, str],
+        ae_titles: tuple[str, str] | None,
         limits: Limits,
         folder: Path | None,
         held: Callable[[], int] | None = None,

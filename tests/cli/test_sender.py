@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
+from pydicom.encaps import encapsulate
 
 import dicomnet
 from dicomnet.sender import Outcome, pool, send
+from dicomnet.transcoding import REVERSIBLE
 from tests.cli.conftest import Scp
 from tests.cli.programs import BIG_ENDIAN, CT, EXPLICIT, HOST, IMPLICIT, JPEG_LS, MR, SC, file, instance
+from tests.pydicom_files import shipped
 
 Serve = Callable[..., Scp]
+JPEG_LS_NEAR_LOSSLESS = "1.2.840.10008.1.2.4.81"
 
 
 def outcomes(paths: Any, peer: Any, **options: Any) -> list[Outcome]:
@@ -117,6 +122,8 @@ def test_each_pair_of_sop_class_and_transfer_syntax_is_proposed_by_itself(tmp_pa
         (MR, (BIG_ENDIAN,)),
         (CT, (EXPLICIT, IMPLICIT)),
         (MR, (EXPLICIT, IMPLICIT)),
+        (CT, REVERSIBLE),
+        (MR, REVERSIBLE),
     ]
     assert {dataset.transfer_syntax for dataset in scp.received} == {EXPLICIT, IMPLICIT, JPEG_LS, BIG_ENDIAN}
 
@@ -184,11 +191,61 @@ def test_never_transcoded_if_not_wanted(tmp_path: Path, serve: Serve) -> None:
     assert len(scp.associations[0].request.contexts) == 1
 
 
-def test_compressed_that_is_not_taken_is_an_error_that_says_so(tmp_path: Path, serve: Serve) -> None:
+def test_compressed_is_decompressed_for_a_peer_that_takes_only_that(tmp_path: Path, serve: Serve) -> None:
+    """PS3.5 10.1: Implicit VR Little Endian is what every peer takes."""
+    scp = serve(contexts=[(MR, [IMPLICIT])])
+    (done,) = outcomes(shipped("MR_small_RLE.dcm"), scp)
+    assert done.ok
+    (received,) = scp.received
+    assert received.transfer_syntax == IMPLICIT
+    assert (received.decode().pixel_array == dcmread(shipped("MR_small_RLE.dcm")).pixel_array).all()
+
+
+def test_uncompressed_is_compressed_for_a_peer_that_takes_only_that(tmp_path: Path, serve: Serve) -> None:
+    """The instance stays what it is: nothing is lost, so it has the same UID."""
+    scp = serve(contexts=[(MR, [JPEG_LS])])
+    (done,) = outcomes(shipped("MR_small.dcm"), scp)
+    assert done.ok
+    (received,) = scp.received
+    assert received.transfer_syntax == JPEG_LS
+    original = dcmread(shipped("MR_small.dcm"))
+    assert received.sop_instance_uid == original.SOPInstanceUID
+    assert (received.decode().pixel_array == original.pixel_array).all()
+
+
+@pytest.mark.parametrize("transcode", ["lossless", "any"])
+def test_lossy_only_for_a_peer_that_takes_nothing_else_and_only_if_it_may_be(
+    tmp_path: Path, serve: Serve, transcode: str
+) -> None:
+    """PS3.3 C.7.6.1.1.5: it is another instance then."""
+    scp = serve(contexts=[(MR, [JPEG_LS_NEAR_LOSSLESS])])
+    (done,) = outcomes(shipped("MR_small.dcm"), scp, transcode=transcode)
+    assert done.ok is (transcode == "any")
+    if not done.ok:
+        assert isinstance(done.error, dicomnet.NoAcceptedContext)
+        return
+    (received,) = scp.received
+    assert received.transfer_syntax == JPEG_LS_NEAR_LOSSLESS
+    assert received.sop_instance_uid != dcmread(shipped("MR_small.dcm")).SOPInstanceUID
+    assert received.LossyImageCompression == "01"
+
+
+def test_what_cannot_be_transcoded_is_an_error_that_says_what_is_what(tmp_path: Path, serve: Serve) -> None:
     scp = serve(contexts=[(CT, [IMPLICIT])])
-    done = outcomes([file(tmp_path, 1, syntax=JPEG_LS), file(tmp_path, 2)], scp)
+    broken = instance(1).decode()
+    broken.PixelData = encapsulate([b"\xff\xd8 no image"])
+    for keyword, value in {"Rows": 4, "Columns": 4, "SamplesPerPixel": 1, "BitsAllocated": 8, "BitsStored": 8}.items():
+        setattr(broken, keyword, value)
+    broken.PixelRepresentation, broken.PhotometricInterpretation = 0, "MONOCHROME2"
+    broken["PixelData"].VR = "OB"
+    broken["PixelData"].is_undefined_length = True
+    broken.file_meta.TransferSyntaxUID = JPEG_LS
+    path = tmp_path / "1.dcm"
+    dicomnet.EncodedDataset.from_dataset(broken).save(path)
+    done = outcomes([path, file(tmp_path, 2)], scp)
     assert isinstance(done[0].error, dicomnet.NoAcceptedContext)
-    assert "decompress" in str(done[0].error)
+    for words in ("CT Image Storage", "JPEG-LS Lossless", "but in Implicit VR Little Endian", "cannot be decoded"):
+        assert words in str(done[0].error)
     assert done[0].attempts == 1
     assert done[1].ok
 

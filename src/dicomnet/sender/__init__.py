@@ -91,11 +91,11 @@ def send(
 
     ``paths``: files and folders, or one. Folders are walked; in them DICOM files are recognised by content and others
     are skipped (``on_skipped(path)``); a path given itself that is no DICOM file has an outcome with an error.
-    ``transcode``: what may be done for a peer that does not accept a file's transfer syntax: ``"never"`` anything,
-    ``"lossless"``, ``"any"``; now both write uncompressed data sets in another uncompressed transfer syntax and do not
-    decompress. ``attempts``: for a file, 1 or more; refused (A7xx), aborted and unreachable are tried again, after
-    ``backoff`` seconds, doubled each time, give or take half; of several that were under way when an association died,
-    it counts for the one sent first. ``associations``: how many at once; None: one, and
+    ``transcode``: what may be done for a peer that does not accept a file's transfer syntax: ``"never"`` anything;
+    ``"lossless"``: what changes no pixel value; ``"any"``: if need be lossy compression too, which makes new instances
+    (see ``dicomnet.transcode``). ``attempts``: for a file, 1 or more; refused (A7xx), aborted and unreachable are tried
+    again, after ``backoff`` seconds, doubled each time, give or take half; of several that were under way when an
+    association died, it counts for the one sent first. ``associations``: how many at once; None: one, and
     further ones as long as they make it faster and the peer takes them. ``window``: how many requests may be
     outstanding on each of them, if the peer grants an operations window (PS3.7 D.3.3.3). ``processes``: from how many
     to send; 1 is this one alone, more are new ones, for many small files and more cores than two, and not with ``tls``.

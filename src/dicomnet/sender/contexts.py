@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dicomnet.dataset import UNCOMPRESSED, EncodedDataset, encode_for
+from dicomnet.dataset import EncodedDataset
 from dicomnet.dimse.pipeline import Store
-from dicomnet.errors import NoAcceptedContext
+from dicomnet.errors import InvalidDataset, NoAcceptedContext
 from dicomnet.sender.outcome import Transcode
 from dicomnet.sender.stock import File, Pair
+from dicomnet.transcoding import LOSSY, REVERSIBLE, candidates, transcode as transcode_dataset
 from dicomnet.ul.negotiation import DEFAULT_TRANSFER_SYNTAXES, MAX_CONTEXTS, AcceptedContext
 
 Proposed = list[tuple[str, tuple[str, ...]]]
 
 
-def proposed(pairs: Iterable[Pair], *, lossless: bool) -> Proposed:
-    """A context for each pair, so that each is accepted or not by itself; if there is room, uncompressed for all."""
+def proposed(pairs: Iterable[Pair], transcode: Transcode) -> Proposed:
+    """A context for each pair, so that each is accepted or not by itself; for all what they may be made into.
+
+    Uncompressed first, compressed without loss after that, with loss last: as far as there is room.
+    """
     contexts: Proposed = [(sop_class, (syntax,)) for sop_class, syntax in pairs]
-    if lossless:
-        contexts += [
-            (sop_class, DEFAULT_TRANSFER_SYNTAXES) for sop_class in dict.fromkeys(sop_class for sop_class, _ in pairs)
-        ]
+    sop_classes = dict.fromkeys(sop_class for sop_class, _ in pairs)
+    others = {"never": (), "lossless": (DEFAULT_TRANSFER_SYNTAXES, REVERSIBLE)}.get(
+        transcode, (DEFAULT_TRANSFER_SYNTAXES, REVERSIBLE, LOSSY)
+    )
+    contexts += [(sop_class, syntaxes) for syntaxes in others for sop_class in sop_classes]
     return contexts[:MAX_CONTEXTS]
 
 
@@ -37,18 +42,33 @@ class Routes:
         context_id = self._as_it_is.get(file.pair)
         if context_id is not None:
             return Store(context_id, dataset, file)
-        of_class = [context for context in self._accepted if context.abstract_syntax == dataset.sop_class_uid]
-        fitting = next((context for context in of_class if context.transfer_syntax in UNCOMPRESSED), None)
+        of_class = {
+            context.transfer_syntax: context.id
+            for context in self._accepted
+            if context.abstract_syntax == dataset.sop_class_uid
+        }
         syntax = _named(dataset.transfer_syntax)
         if self._transcode == "never":
             why = f"in {syntax}, and the file may not be transcoded"
         elif not of_class:
             why = f"in {syntax}, nor uncompressed"
-        elif dataset.transfer_syntax not in UNCOMPRESSED or fitting is None:
-            why = f"in {syntax}, and decompressing is not supported yet"
         else:
-            return Store(fitting.id, encode_for(dataset, fitting), file)
+            made, why = _made(dataset, candidates(of_class, lossy=self._transcode == "any"))
+            if made is not None:
+                return Store(of_class[made.transfer_syntax], made, file)
+            why = f"in {syntax}, but in {', '.join(map(_named, of_class))}{why}"
         raise NoAcceptedContext(f"the peer does not accept {_named(dataset.sop_class_uid)} {why}")
+
+
+def _made(dataset: EncodedDataset, wanted: Iterable[tuple[str, bool]]) -> tuple[EncodedDataset | None, str]:
+    """The data set in the first of the transfer syntaxes in which it can be had; or None, and why in none."""
+    why: dict[str, None] = {}
+    for transfer_syntax, lossy in wanted:
+        try:
+            return transcode_dataset(dataset, transfer_syntax, lossy=lossy), ""
+        except (InvalidDataset, ImportError) as error:
+            why[str(error)] = None
+    return None, ", which it may not be transcoded to" if not why else f", and cannot be transcoded: {'; '.join(why)}"
 
 
 def _named(uid: str) -> str:

@@ -346,7 +346,7 @@ class Pool:
             return associate(
                 options.peer,
                 calling_ae=options.calling_ae,
-                contexts=proposed(line.pairs, lossless=options.transcode != "never"),
+                contexts=proposed(line.pairs, options.transcode),
                 tls=options.tls,
                 identity=options.identity,
                 async_ops=(options.window, 1),
