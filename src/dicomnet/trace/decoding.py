@@ -119,6 +119,7 @@ class _Side:
         self._from_requestor = from_requestor
         self.stream = PduStream(decoder.limits, in_step=in_step)
         self.announced = 0
+        self._limit = decoder.limits.command_set
         self._framer = Framer(0, decoder.limits)
         self._number = 0  # of the PDU
         self._pdu_began = 0.0
@@ -204,9 +205,9 @@ class _Side:
         if message is None:
             message = self._message = _Message(fragment.context_id, self._pdu_began)
         self._count_pdu(message)
-        if len(message.encoded) + len(fragment.data) > self._decoder.limits.command_set:
+        if len(message.encoded) + len(fragment.data) > self._limit:
             message.bad = True
-        else:
+        elif not message.bad:
             message.encoded += fragment.data
         if fragment.is_last:
             self._end_command(message, time)
@@ -214,7 +215,7 @@ class _Side:
     def _end_command(self, message: _Message, time: float) -> None:
         try:
             if message.bad:
-                raise InvalidCommand(f"a command set of more than {self._decoder.limits.command_set} bytes")
+                raise InvalidCommand(f"a command set that is not whole, or of more than {self._limit} bytes")
             message.command = c.decode(bytes(message.encoded))
         except InvalidCommand as error:
             self._complain(str(error), time, bytes(message.encoded[:BEGINNING]))
@@ -309,7 +310,10 @@ class _Side:
             message.bad = True
         problem = f"{count} bytes are missing in the capture"
         if within:
-            self._problem = problem
+            if stream.type == _P_DATA_TF:
+                self._problem = problem
+            else:
+                self._give_up(problem)
             for start in range(0, within, len(_ZEROS)):
                 records += self.feed(_ZEROS[: within - start], time)
         elif not stream.header:

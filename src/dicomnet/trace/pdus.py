@@ -40,7 +40,7 @@ class PduStream:
     def __init__(self, limits: Limits, *, in_step: bool = True) -> None:
         self._longest = limits.associate_length
         self._header = bytearray()
-        self._type = 0
+        self.type = 0
         self._length = 0
         self.left = 0  # bytes of the current PDU that are still to come
         self.lost = ""
@@ -84,14 +84,14 @@ class PduStream:
             if self.left:
                 after = min(end, position + self.left)
                 self.left -= after - position
-                pieces.append(Piece(self._type, self._length, view[position:after], False, not self.left))
+                pieces.append(Piece(self.type, self._length, view[position:after], False, not self.left))
             elif not self._header and end - position >= HEADER_LENGTH:
                 if not self._begin(view[position : position + HEADER_LENGTH]):
                     pieces.append(Piece(NO_PDU, 0, view[position:], True, False))
                     break
                 after = min(end, position + self._length)
                 self.left = self._length - (after - position)
-                pieces.append(Piece(self._type, self._length, view[position:after], True, not self.left))
+                pieces.append(Piece(self.type, self._length, view[position:after], True, not self.left))
             else:
                 after = min(end, position + HEADER_LENGTH - len(self._header))
                 self._header += view[position:after]
@@ -106,11 +106,11 @@ class PduStream:
         if not self._begin(header):
             return Piece(NO_PDU, 0, header, True, False)
         self.left = self._length - HEADER_LENGTH
-        return Piece(self._type, self._length, header, True, not self.left)
+        return Piece(self.type, self._length, header, True, not self.left)
 
     def _begin(self, header: memoryview) -> bool:
         kind, length = type_and_length(header)
-        self._type, self._length = kind, length + HEADER_LENGTH
+        self.type, self._length = kind, length + HEADER_LENGTH
         if kind == _P_DATA_TF or (kind in _KNOWN and length <= self._longest):
             self._any = True
             return True

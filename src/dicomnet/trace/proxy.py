@@ -44,8 +44,8 @@ class Proxy:
 
     ``on_record`` is called with each record, on one thread, in order. If it raises, the proxy closes, and ``wait`` and
     ``close`` raise that error. ``keep_datasets``: data sets up to this many bytes are part of the messages.
-    ``connect``: seconds for the connection to the peer, None for no limit; one that cannot be reached is a reset for the
-    requestor. ``idle``: seconds without a byte after which a connection is closed; None for never.
+    ``connect``: seconds for the connection to the peer, None for no limit; where it fails, the requestor sees a reset.
+    ``idle``: seconds without a byte after which a connection is closed; None for never.
 
     As a ``with`` block. Raises OSError if it cannot listen.
     """
