@@ -10,7 +10,8 @@
     ├── AssociationRejected       A-ASSOCIATE-RJ came back
     ├── AssociationAborted        A-ABORT came, or was sent, in mid-association
     ├── TransportError            TCP or TLS failed; the OSError is its ``__cause__``
-    └── DeadlineExceeded          a time limit passed (also a TimeoutError); names the timer
+    ├── DeadlineExceeded          a time limit passed (also a TimeoutError); names the timer
+    └── LedgerError               the ledger of ``send`` cannot be used or written
 
 ``Reject`` stands apart: a handler raises it to refuse an association.
 """
@@ -167,6 +168,10 @@ class DeadlineExceeded(DicomNetworkError, TimeoutError):
 
     def __str__(self) -> str:
         return f"time limit {self.timer!r} passed" + (f" ({self.seconds:g} s)" if self.seconds is not None else "")
+
+
+class LedgerError(DicomNetworkError):
+    """The ledger of ``send`` is none, is in use, or cannot be written; an error of SQLite is its ``__cause__``."""
 
 
 class Reject(Exception):

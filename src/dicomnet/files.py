@@ -28,12 +28,16 @@ READ_WHOLE: Final = 1 << 20  # bytes: up to there reading a file costs less than
 
 
 class Found(NamedTuple):
-    """A file. ``error``: why it (or that folder) cannot be looked at; ``walked``: it was found in a folder."""
+    """A file. ``error``: why it (or that folder) cannot be looked at; ``walked``: it was found in a folder.
+
+    ``regular``: it is no device or the like. ``stamp``: its size and time in ns, if somebody has asked.
+    """
 
     path: Path
     error: OSError | None = None
     walked: bool = False
     regular: bool = True
+    stamp: tuple[int, int] | None = None
 
 
 def find_files(paths: Iterable[Path]) -> Iterator[Found]:
@@ -89,7 +93,7 @@ def dataset_in(found: Found, most: int = READ_WHOLE) -> EncodedDataset | None:
     A file of up to ``most`` bytes is read into memory, of others so much as tells the UIDs. Raises OSError, also the
     one of ``found``, and InvalidDataset, also for what is DICOM but cannot be stored.
     """
-    path, error, walked, regular = found
+    path, error, walked, regular, _ = found
     if error is not None:
         raise error
     if not regular:  # to open a device may do anything

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -19,6 +20,7 @@ from dicomnet.cli.options import (
     PEER_FAILED,
     USAGE,
     Command,
+    Failure,
     peer_value,
     requestor,
 )
@@ -42,10 +44,12 @@ _OF_A_FILE: Final = {
 _EVENTS: Final = {
     "sent": _OF_A_FILE,
     "failed": _OF_A_FILE,
+    "sent_before": {"path": "a file that the peer has already, as the ledger says"},
     "skipped": {"path": "a file in a folder that is no DICOM instance"},
     "summary": {
         "sent": "files that the peer has now",
         "failed": "files that it has not",
+        "sent_before": "files that it had already, as the ledger says",
         "skipped": "files that are no DICOM instances",
         "bytes": "that were sent",
         "seconds": "that it took",
@@ -83,6 +87,11 @@ _EVENTS: Final = {
     help="How many processes to send from: where one core is not enough, for small files over a fast network:"
     " --processes 4",
 )  # fmt: skip
+@click.option(
+    "--ledger", type=click.Path(dir_okay=False), metavar="FILE",
+    help="Write down what became of each file, and do not send what is there already: the same command again sends just"
+    " what is missing: --ledger archive.ledger",
+)  # fmt: skip
 @requestor
 def command(
     peer: Peer,
@@ -92,6 +101,7 @@ def command(
     associations: int | None,
     window: int,
     processes: int,
+    ledger: str | None,
     calling: str,
     settings: Settings,
     output: Output,
@@ -105,6 +115,7 @@ def command(
       dicomnet send PACS@192.0.2.7:11112 image.dcm
       dicomnet send PACS@192.0.2.7:11112 archive/2024 --calling ARCHIVE
       dicomnet send PACS@192.0.2.7:11112 archive/2024 --associations 4 --attempts 10
+      dicomnet send PACS@192.0.2.7:11112 archive/2024 --ledger 2024.ledger
       dicomnet send PACS@192.0.2.7:11112 study --json | jq 'select(.error)'
     """
     from dicomnet.sender import send
@@ -112,7 +123,7 @@ def command(
     tls = settings.client_tls()
     if tls is not None and processes > 1:
         raise click.UsageError("with TLS all is sent from one process: leave out --processes")
-    with Interrupt("interrupted; ending after the files under way (again: at once)") as interrupt:
+    with Interrupt("interrupted; ending after the files under way (again: at once)") as interrupt, _ledger_errors():
         report = _Report(peer, output)
         outcomes = send(
             paths,
@@ -128,6 +139,7 @@ def command(
             processes=processes,
             on_skipped=report.skip,
             stop=interrupt,
+            ledger=ledger,
         )
         with _bar(paths, output) as bar, contextlib.closing(outcomes):
             report.bar = bar
@@ -135,6 +147,16 @@ def command(
                 report.add(outcome)
         report.summarise(outcomes, interrupted=interrupt.is_set())
     return INTERRUPTED if interrupt.is_set() else report.exit_code()
+
+
+@contextlib.contextmanager
+def _ledger_errors() -> Iterator[None]:
+    from dicomnet.errors import LedgerError
+
+    try:
+        yield
+    except LedgerError as error:
+        raise Failure(f"--ledger {error}", USAGE) from error
 
 
 def _bar(paths: tuple[str, ...], output: Output) -> contextlib.AbstractContextManager[FileBar | None]:
@@ -162,7 +184,7 @@ class _Report:
         self._peer = peer
         self._output = output
         self._started = time.monotonic()
-        self._size = self._sent = self._skipped = 0
+        self._size = self._sent = self._before = self._skipped = 0
         self._codes: Counter[int] = Counter()  # exit codes of the failures
         self._told = ""  # the reason that was told for all that follow
 
@@ -174,6 +196,10 @@ class _Report:
     def add(self, outcome: Outcome) -> None:
         self._advance(outcome.path)
         path = os.fspath(outcome.path)
+        if outcome.recorded:
+            self._before += 1
+            self._output.event("sent_before", path=path)
+            return
         reason = self._reason(outcome)
         if outcome.ok:
             self._sent += 1
@@ -231,6 +257,8 @@ class _Report:
         if self._sent:
             text += f": {self._sent / seconds:.0f} files/s, {size_text(self._size / seconds)}/s"
         text += f"; {failed} failed, {self._skipped} skipped (no DICOM instances)"
+        if self._before:
+            text += f", {self._before} sent before"
         if sending.associations:
             text += f"; {sending.associations} association{'s' * (sending.associations != 1)}"
             text += f", window {sending.window}"
@@ -241,6 +269,7 @@ class _Report:
             text,
             sent=self._sent,
             failed=failed,
+            sent_before=self._before,
             skipped=self._skipped,
             bytes=self._size,
             seconds=round(seconds, 3),

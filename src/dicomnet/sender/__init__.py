@@ -19,7 +19,9 @@ from dicomnet.sender.outcome import Options, Outcome, Stop, Transcode
 from dicomnet.sender.pool import Pool
 
 if TYPE_CHECKING:
+    from dicomnet.sender.ledger import Ledger
     from dicomnet.sender.processes import Crew
+    from dicomnet.sender.recorder import Recorder
 
 __all__ = ["Outcome", "Sending", "Stop", "Transcode", "send"]
 
@@ -31,9 +33,12 @@ class Sending(Generator[Outcome, None, None]):
     them, as far as the peer allowed.
     """
 
-    def __init__(self, sender: Pool | Crew, outcomes: Generator[Outcome, None, None]) -> None:
+    def __init__(
+        self, sender: Pool | Crew, outcomes: Generator[Outcome, None, None], recorder: Recorder | None = None
+    ) -> None:
         self._sender = sender
         self._outcomes = outcomes
+        self._recorder = recorder
 
     def __next__(self) -> Outcome:
         """The next outcome, when there is one."""
@@ -50,6 +55,8 @@ class Sending(Generator[Outcome, None, None]):
     def close(self) -> None:
         """Release the associations, once what was sent has been answered."""
         self._outcomes.close()
+        if self._recorder is not None:  # also if nobody has begun
+            self._recorder.close()
 
     def __enter__(self) -> Sending:
         return self
@@ -86,6 +93,7 @@ def send(
     limits: Limits | None = None,
     on_skipped: Callable[[Path], None] | None = None,
     stop: Stop | None = None,
+    ledger: Path | Ledger | None = None,
 ) -> Sending:
     """Store files and the DICOM files in folders; yields an ``Outcome`` for each, in the order in which they end.
 
@@ -100,12 +108,16 @@ def send(
     outstanding on each of them, if the peer grants an operations window (PS3.7 D.3.3.3). ``processes``: from how many
     to send; 1 is this one alone, more are new ones, for many small files and more cores than two, and not with ``tls``.
     ``stop``: once it is set, the associations are released after the files under way, and files that were not tried
-    have no outcome. The others: see ``dicomnet.associate``.
+    have no outcome. ``ledger``: a file, made if it is missing, in which each outcome is written before it is yielded;
+    what it says this peer has already, and has not changed since, is not sent again, and has an outcome with
+    ``recorded``. Or an open ``dicomnet.sender.ledger.Ledger``, which stays open. The others: see
+    ``dicomnet.associate``.
 
     Files are sent from threads of their own; ``paths`` is iterated, and ``on_skipped`` called, on the caller's.
 
-    Raises ValueError for a peer, an AE title or a number that is not allowed; while it is iterated OSError if there can
-    be no other process. What concerns files is in their outcomes.
+    Raises ValueError for a peer, an AE title or a number that is not allowed, LedgerError for a file that is no ledger,
+    or that another ``send`` uses; while it is iterated OSError if there can be no other process, and LedgerError if the
+    ledger cannot be written any more. What concerns files is in their outcomes.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
@@ -125,11 +137,25 @@ def send(
     )
     if processes < 1:
         raise ValueError(f"processes is {processes!r}; it must be 1 or more")
+    if processes > 1 and tls is not None:
+        raise ValueError("an SSLContext cannot be given to other processes; use processes=1 with tls")
+    recorder = None if ledger is None else _recorder(ledger, options.peer)
+    found: Iterable[Any] = find_files(paths)
+    if recorder is not None:
+        found = recorder.unsent(found)
     sender: Pool | Crew
     if processes == 1:
-        sender = Pool(options, stop)
+        sender = Pool(options, stop, recorder)
     else:
         from dicomnet.sender.processes import Crew
 
-        sender = Crew(options, stop, processes)
-    return Sending(sender, sender.run(find_files(paths), on_skipped))
+        sender = Crew(options, stop, processes, recorder)
+    return Sending(sender, sender.run(found, on_skipped), recorder)
+
+
+def _recorder(ledger: Path | Ledger, peer: Peer) -> Recorder:
+    from dicomnet.sender.ledger import Ledger  # SQLite is not for who does not want one
+    from dicomnet.sender.recorder import Recorder
+
+    own = not isinstance(ledger, Ledger)
+    return Recorder(Ledger(ledger) if not isinstance(ledger, Ledger) else ledger, peer, own=own)

@@ -10,7 +10,6 @@ from dicomnet.blocking import Association
 from dicomnet.dimse.pipeline import Store, store_many
 from dicomnet.errors import DicomNetworkError, InvalidDataset, NoAcceptedContext
 from dicomnet.sender.contexts import Routes
-from dicomnet.sender.outcome import Outcome
 from dicomnet.sender.stock import File, Group, Pair
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ class Line:
             file.suspect = True
             file.failures += file is files[0] or attempts == 1
             if file.failures >= attempts:
-                self._pool.tell(failed(file, error))
+                self._pool.tell(file.outcome(None, error))
             else:
                 self._pool.retry(file)
         self._pool.lost(self, error, files, used=self._used)
@@ -158,7 +157,7 @@ class Line:
                 self._ahead = self._routes.store(file, file.dataset)
             except (NoAcceptedContext, InvalidDataset, OSError) as error:
                 file.attempts += 1
-                self._pool.tell(failed(file, error))
+                self._pool.tell(file.outcome(None, error))
         return self._ahead
 
     def done(self, file: Any, answer: Response | Exception, /) -> None:
@@ -168,7 +167,7 @@ class Line:
         self._used = True
         pool = self._pool
         if isinstance(answer, Exception):
-            pool.done(file, failed(file, answer))
+            pool.done(file, file.outcome(None, answer))
             return
         refused = answer.status & 0xFF00 == 0xA700  # out of resources (PS3.4 Table B.2-1)
         if refused:
@@ -178,9 +177,4 @@ class Line:
             pool.retry(file)
         else:
             comment = answer.error_comment or ""
-            pool.done(file, Outcome(file.found.path, answer.status, None, file.attempts, file.size, comment, True))
-
-
-def failed(file: File, error: Exception) -> Outcome:
-    """Its outcome: an association stood, and this happened."""
-    return Outcome(file.found.path, None, error, file.attempts, file.size, associated=True)
+            pool.done(file, file.outcome(answer.status, None, comment))

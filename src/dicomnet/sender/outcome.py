@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dicomnet.dimse.status import Status
 
 Transcode = Literal["never", "lossless", "any"]
+Stamp = tuple[int, int]  # a file's size in bytes and time of modification in ns: if both are the same, so is the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,9 @@ class Outcome:
 
     ``path``: as it was given, or as it was found in a folder that was given. ``attempts``: how often it was sent or
     tried to be; ``size``: of its data set, in bytes. ``comment``: the Error Comment (0000,0902) that came with the
-    status, or empty. ``associated``: an association stood at the last attempt.
+    status, or empty. ``associated``: an association stood at the last attempt. ``sop_class_uid``, ``sop_instance_uid``,
+    ``transfer_syntax``: of the file, or empty if it could not be looked at. ``recorded``: the ledger says that the peer
+    has it already, with this status; nothing was sent. ``stamp``: with a ledger, the file's size and time.
     """
 
     path: Path
@@ -32,11 +35,25 @@ class Outcome:
     size: int = 0
     comment: str = ""
     associated: bool = False
+    sop_class_uid: str = ""
+    sop_instance_uid: str = ""
+    transfer_syntax: str = ""
+    recorded: bool = False
+    stamp: Stamp | None = None
 
     @property
     def ok(self) -> bool:
         """True if the peer has it: success, or a warning."""
         return self.status is not None and not self.status.is_failure
+
+    @property
+    def reason(self) -> str:
+        """Why it is no plain success, in words; empty if it is."""
+        if self.error is not None:
+            return str(self.error) or type(self.error).__name__
+        if not self.status:
+            return ""
+        return self.status.meaning("C-STORE") + (f": {self.comment}" if self.comment else "")
 
 
 @dataclass(frozen=True, slots=True)

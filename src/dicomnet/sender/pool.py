@@ -15,7 +15,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Final
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from dicomnet.blocking import Association, associate
 from dicomnet.dataset import Path
@@ -33,6 +35,9 @@ from dicomnet.sender.line import Line
 from dicomnet.sender.outcome import Options, Outcome, Skipped, Stop
 from dicomnet.sender.pace import ALLOWANCE, Pace, Progress
 from dicomnet.sender.stock import File, Stock, look, look_again
+
+if TYPE_CHECKING:
+    from dicomnet.sender.recorder import Recorder
 
 log = logging.getLogger("dicomnet")
 
@@ -56,8 +61,9 @@ class Pool:
     ``associations``: the most that stood at once; ``window``: the most that were outstanding on one.
     """
 
-    def __init__(self, options: Options, stop: Stop | None) -> None:
+    def __init__(self, options: Options, stop: Stop | None, recorder: Recorder | None = None) -> None:
         self.options = options
+        self._recorder = recorder
         self.hopeless: DicomNetworkError | None = None
         self.aborting = False
         self.associations = 0
@@ -80,9 +86,11 @@ class Pool:
     # --- the caller's thread ----------------------------------------------------------------------------------------
 
     def run(
-        self, found: Iterable[Found | None], on_skipped: Callable[[Path], None] | None
+        self, found: Iterable[Found | Outcome | None], on_skipped: Callable[[Path], None] | None
     ) -> Generator[Outcome, None, None]:
         """Send what is found; see ``dicomnet.send``. None among it: there is nothing now, ``wake`` will tell."""
+        if self._recorder is not None:
+            self._recorder.start(self._told)
         try:
             yield from self._outcomes(iter(found), on_skipped)
         except GeneratorExit:  # the caller wants no more
@@ -91,10 +99,14 @@ class Pool:
         except BaseException:
             self.abort()
             raise
-        self._end()
+        else:
+            self._end()
+        finally:
+            if self._recorder is not None:
+                self._recorder.close()
 
     def _outcomes(
-        self, found: Iterator[Found | None], on_skipped: Callable[[Path], None] | None
+        self, found: Iterator[Found | Outcome | None], on_skipped: Callable[[Path], None] | None
     ) -> Generator[Outcome, None, None]:
         under_way = 0
         while True:
@@ -110,13 +122,14 @@ class Pool:
                 elif on_skipped is not None:
                     on_skipped(event.path)
 
-    def _find(self, found: Iterator[Found | None], room: int) -> int:
+    def _find(self, found: Iterator[Found | Outcome | None], room: int) -> int:
         """Let the lines have more files; how many."""
         if self._exhausted or self._stock.unseen > _FOUND or room < _FOUND:
             return 0
         files: list[Found] = []
+        before = 0  # sent
         deadline = time.monotonic() + _MOMENT
-        while len(files) < min(room, 2 * _FOUND) and time.monotonic() < deadline:
+        while len(files) + before < min(room, 2 * _FOUND) and time.monotonic() < deadline:
             try:
                 file = next(found)
             except StopIteration:
@@ -124,11 +137,15 @@ class Pool:
                 break
             if file is None:
                 break
-            files.append(file)
+            if isinstance(file, Outcome):
+                before += 1
+                self._told(file)
+            else:
+                files.append(file)
         with self._changed:
             self._stock.add(files)
             self._changed.notify_all()
-        return len(files)
+        return len(files) + before
 
     def _direct(self) -> bool:
         """Have as many lines as there should be. False: it is all over."""
@@ -137,7 +154,7 @@ class Pool:
             if self._ending:
                 self._changed.notify_all()
             waiting = 0 if self._ending else len(self._stock)
-            if not (self._lines or waiting or self._events):
+            if not (self._lines or waiting or self.pending):
                 return not (self._exhausted or self._ending)
             self._pace.judge(Progress(time.monotonic(), self._files, self._work), self._standing, waiting)
             target = self._pace.target if self._standing else 1
@@ -222,7 +239,18 @@ class Pool:
     # --- the lines' threads -----------------------------------------------------------------------------------------
 
     def tell(self, event: Event) -> None:
-        """To the caller."""
+        """To the caller, when it is recorded."""
+        if self._recorder is not None and isinstance(event, Outcome):
+            self._recorder.record((event,), partial(self._told, event))
+        else:
+            self._told(event)
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to tell, or will be soon."""
+        return (self._recorder is not None and self._recorder.pending) or bool(self._events)
+
+    def _told(self, event: Event) -> None:
         self._events.append(event)
         if not self._news.is_set():
             self._news.set()
@@ -324,7 +352,7 @@ class Pool:
         seen = look(found, 0) if found is not None else file
         if isinstance(seen, File):
             attempts = seen.attempts + self._unreached
-            seen = Outcome(seen.found.path, error=self.hopeless, attempts=attempts, size=seen.size)
+            seen = replace(seen.outcome(None, self.hopeless, associated=False), attempts=attempts)
         if seen is not None:
             self.tell(seen)
 

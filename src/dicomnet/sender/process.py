@@ -117,6 +117,8 @@ def work() -> None:
     threading.Thread(target=listen, name="dicomnet send listener", daemon=True).start()
     for outcome in pool.run(files(), lambda path: teller.add(path, None)):
         teller.add(outcome.path, outcome)
+        if not pool.pending:  # with the last that is known: a ledger must not wait for more
+            teller.flush()
     teller.flush()
 
 

@@ -18,12 +18,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from dicomnet.dataset import Path
 from dicomnet.errors import DicomNetworkError
 from dicomnet.files import Found
 from dicomnet.sender.outcome import Options, Outcome, Stop
+
+if TYPE_CHECKING:
+    from dicomnet.sender.recorder import Recorder
 
 log = logging.getLogger("dicomnet")
 
@@ -42,11 +46,11 @@ work()
 class _Member:
     """One of the processes. ``numbers``: files that it has. ``associations``, ``window``: as of a ``Pool``."""
 
-    def __init__(self, options: Options, events: queue.SimpleQueue[tuple[_Member, Any]]) -> None:
+    def __init__(self, options: Options, heard: Callable[[_Member, Any], None]) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        self._events = events
+        self._heard = heard
         self.numbers: set[int] = set()
         self.associations = self.window = 0
         self.tell(sys.path)
@@ -62,12 +66,12 @@ class _Member:
             self._process.stdin.flush()
 
     def _read(self) -> None:
-        """What it tells goes to the caller's thread; None at its end."""
+        """What it tells is passed on; None at its end."""
         assert self._process.stdout is not None
         with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):
             while True:
-                self._events.put((self, pickle.load(self._process.stdout)))
-        self._events.put((self, None))
+                self._heard(self, pickle.load(self._process.stdout))
+        self._heard(self, None)
 
     def close(self) -> None:
         """Nothing more will come: it ends when what it has sent is answered."""
@@ -88,17 +92,16 @@ class _Member:
 
 
 class Crew:
-    """The processes; for ``Sending`` the same as a ``Pool``. Raises ValueError for what they cannot be given."""
+    """The processes; for ``Sending`` the same as a ``Pool``."""
 
-    def __init__(self, options: Options, stop: Stop | None, count: int) -> None:
-        if options.tls is not None:
-            raise ValueError("an SSLContext cannot be given to other processes; use processes=1 with tls")
+    def __init__(self, options: Options, stop: Stop | None, count: int, recorder: Recorder | None = None) -> None:
         self._options = options
+        self._recorder = recorder
         self._stop = stop
         self._count = min(count, options.associations or count)
         self._started: list[_Member] = []
         self._members: list[_Member] = []  # those that run
-        self._events: queue.SimpleQueue[tuple[_Member, Any]] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[_Member | None, Any]] = queue.SimpleQueue()
         self._files: dict[int, Found] = {}  # that they have, by number
         self._again: deque[int] = deque()  # numbers of files of a process that ended
         self._lost: set[int] = set()  # numbers of files that were in ``_again``
@@ -112,8 +115,12 @@ class Crew:
     def window(self) -> int:
         return max((member.window for member in self._started), default=0)
 
-    def run(self, found: Iterable[Found], on_skipped: Callable[[Path], None] | None) -> Generator[Outcome, None, None]:
+    def run(
+        self, found: Iterable[Found | Outcome], on_skipped: Callable[[Path], None] | None
+    ) -> Generator[Outcome, None, None]:
         """As ``Pool.run``. Raises OSError if there can be no process."""
+        if self._recorder is not None:
+            self._recorder.start(lambda error: self._events.put((None, error)))
         try:
             self._start()
             yield from self._outcomes(iter(found), on_skipped)
@@ -123,7 +130,11 @@ class Crew:
         except BaseException:
             self._abort()
             raise
-        self._end()
+        else:
+            self._end()
+        finally:
+            if self._recorder is not None:
+                self._recorder.close()
 
     def _start(self) -> None:
         """As many associations as wanted, or as an adaptive sender takes at most, are shared out."""
@@ -131,12 +142,32 @@ class Crew:
         for number in range(count):
             wanted = options.associations
             share = None if wanted is None else wanted // count + (number < wanted % count)
-            member = _Member(replace(options, associations=share, most=max(options.most // count, 1)), self._events)
+            member = _Member(replace(options, associations=share, most=max(options.most // count, 1)), self._heard)
             self._started.append(member)
             self._members.append(member)
 
+    def _heard(self, member: _Member, message: Any) -> None:
+        """What a process tells goes to the caller's thread, when it is recorded. On the thread that reads it."""
+        if message is not None:
+            told, associations, window, lines = message
+            told = [(number, self._restored(number, outcome, error)) for number, outcome, error in told]
+            message = told, associations, window, lines
+        event = member, message
+        if self._recorder is None:
+            self._events.put(event)
+        else:
+            outcomes = [] if message is None else [outcome for _, outcome in message[0] if outcome is not None]
+            self._recorder.record(outcomes, partial(self._events.put, event))
+
+    def _restored(self, number: int, outcome: Outcome | None, error: bytes | None) -> Outcome | None:
+        """What was told of a file, with what was left out for the way here."""
+        if outcome is None:
+            return None
+        file = self._files[number]
+        return replace(outcome, path=file.path, stamp=file.stamp, error=None if error is None else restored(error))
+
     def _outcomes(
-        self, found: Iterator[Found], on_skipped: Callable[[Path], None] | None
+        self, found: Iterator[Found | Outcome], on_skipped: Callable[[Path], None] | None
     ) -> Generator[Outcome, None, None]:
         exhausted = stopped = False
         while True:
@@ -153,18 +184,21 @@ class Crew:
             for number, outcome in self._collect(stopped):
                 path = self._files.pop(number).path
                 if outcome is not None:
-                    yield replace(outcome, path=path)
+                    yield outcome
                 elif on_skipped is not None:
                     on_skipped(path)
 
-    def _deal(self, found: Iterator[Found]) -> Generator[Outcome, None, bool]:
+    def _deal(self, found: Iterator[Found | Outcome]) -> Generator[Outcome, None, bool]:
         """Give those that have room more files, in turn; True if there are no more. Yields what need not be sent."""
         self._deal_again()
         while self._members and (member := self._emptiest()) is not None:
             dealt: list[tuple[int, Found]] = []
             for file in found:
+                if isinstance(file, Outcome):  # as the ledger has it
+                    yield file
+                    continue
                 if file.error is not None:
-                    yield Outcome(file.path, error=file.error)
+                    yield self._recorded(Outcome(file.path, error=file.error))
                     continue
                 self._number += 1
                 dealt.append((self._number, file))
@@ -174,6 +208,11 @@ class Crew:
             if len(dealt) < _DEALT:
                 return True
         return False
+
+    def _recorded(self, outcome: Outcome) -> Outcome:
+        if self._recorder is not None:
+            self._recorder.record_now(outcome)
+        return outcome
 
     def _deal_again(self) -> None:
         if self._again and self._members:
@@ -197,15 +236,17 @@ class Crew:
             member, message = self._events.get(timeout=_POLL)
         except queue.Empty:
             return
+        if member is None:
+            raise message
         if message is None:
             yield from self._ended(member, stopped)
             return
         told, member.associations, member.window, lines = message
         for level, line in lines:
             log.log(level, "%s", line)
-        for number, outcome, error in told:
+        for number, outcome in told:
             member.numbers.discard(number)
-            yield number, outcome if error is None else replace(outcome, error=restored(error))
+            yield number, outcome
 
     def _ended(self, member: _Member, stopped: bool) -> Iterator[tuple[int, Outcome | None]]:
         """A process has ended. If nobody asked for it, others get its files, but none a second time."""
@@ -219,7 +260,9 @@ class Crew:
         for number in sorted(member.numbers):
             if number in self._lost:
                 self._lost.discard(number)
-                yield number, Outcome("", error=DicomNetworkError("two processes ended that were to send it"))
+                file = self._files[number]
+                error = DicomNetworkError("two processes ended that were to send it")
+                yield number, self._recorded(Outcome(file.path, error=error, stamp=file.stamp))
             else:
                 self._lost.add(number)
                 self._again.append(number)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dicomnet.dataset import EncodedDataset
 from dicomnet.errors import InvalidDataset
@@ -18,6 +18,9 @@ from dicomnet.files import READ_WHOLE, Found, dataset_in
 from dicomnet.part10 import HEAD
 from dicomnet.sender.outcome import Outcome, Skipped
 from dicomnet.ul.negotiation import MAX_CONTEXTS
+
+if TYPE_CHECKING:
+    from dicomnet.dimse.status import Status
 
 Pair = tuple[str, str]  # SOP class, transfer syntax
 
@@ -33,9 +36,19 @@ class File:
     pair: Pair
     size: int  # of the data set, in bytes
     dataset: EncodedDataset | None
+    sop_instance_uid: str
     attempts: int = 0  # how often it was sent
     failures: int = 0  # attempts that count: for which nothing else was to blame
     suspect: bool = False  # an association died of it, or of one that was sent with it
+
+    def outcome(
+        self, status: Status | None, error: Exception | None = None, comment: str = "", *, associated: bool = True
+    ) -> Outcome:
+        """How it ended."""
+        return Outcome(
+            *(self.found.path, status, error, self.attempts, self.size, comment, associated),
+            *(self.pair[0], self.sop_instance_uid, self.pair[1], False, self.found.stamp),
+        )
 
     @property
     def kept(self) -> int:
@@ -143,11 +156,12 @@ def look(found: Found, most: int = READ_WHOLE) -> File | Outcome | Skipped:
     try:
         dataset = dataset_in(found, most)
     except (OSError, InvalidDataset) as error:
-        return Outcome(found.path, error=error)
+        return Outcome(found.path, error=error, stamp=found.stamp)
     if dataset is None:
         return Skipped(found.path)
     later = most < dataset.size <= READ_WHOLE
-    return File(found, (dataset.sop_class_uid, dataset.transfer_syntax), dataset.size, None if later else dataset)
+    pair = dataset.sop_class_uid, dataset.transfer_syntax
+    return File(found, pair, dataset.size, None if later else dataset, dataset.sop_instance_uid)
 
 
 def look_again(file: File) -> File | Outcome | Skipped:

@@ -1,0 +1,135 @@
+"""Between a sender and its ledger: what need not be sent is told from there, and what happened is written before it is.
+
+One idea: a thread of its own writes whatever has gathered while the disk was busy with what came before. Nobody waits
+for the disk, neither the lines, which send on, nor the peer; the caller is told of an outcome when it is written. What
+a crash can make forgotten are the answers of a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from dicomnet.config import Peer
+from dicomnet.files import Found
+from dicomnet.sender.ledger import Ledger
+from dicomnet.sender.outcome import Outcome, Stamp
+
+_TOGETHER: Final = 256  # files that are looked up at once
+_MOST: Final = 2048  # outcomes in a transaction
+_NAP: Final = 0.004  # seconds in which outcomes gather, if they come so fast that some came while the last were written
+
+
+class Recorder:
+    """``ledger`` is closed with it if it is its ``own``. ``failed`` is called, once, if nothing can be written."""
+
+    def __init__(self, ledger: Ledger, destination: Peer, *, own: bool) -> None:
+        self._ledger = ledger
+        self._destination = destination
+        self._own = own
+        self._waiting: deque[tuple[Sequence[Outcome], Callable[[], None]]] = deque()
+        self._busy = False
+        self._closing = False
+        self._news = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.failed: Callable[[BaseException], None] = lambda error: None
+
+    # --- what need not be sent --------------------------------------------------------------------------------------
+
+    def unsent(self, found: Iterable[Found | None]) -> Iterator[Found | Outcome | None]:
+        """What is found, with its stamp; what was sent before as its outcome of then."""
+        batch: list[Found] = []
+        for file in found:
+            if file is not None:
+                batch.append(file)
+            if batch and (file is None or len(batch) == _TOGETHER):
+                yield from self._looked_up(batch)
+                batch = []
+            if file is None:
+                yield None
+        yield from self._looked_up(batch)
+
+    def _looked_up(self, batch: list[Found]) -> Iterator[Found | Outcome]:
+        stamped = [file._replace(stamp=_stamp(file)) for file in batch]
+        paths = [os.path.abspath(file.path) if file.stamp is not None else "" for file in stamped]
+        stamps = {path: file.stamp for path, file in zip(paths, stamped, strict=True) if file.stamp is not None}
+        before = self._ledger.sent_before(self._destination, stamps)
+        for path, file in zip(paths, stamped, strict=True):
+            outcome = before.get(path)
+            yield file if outcome is None else replace(outcome, path=file.path, stamp=file.stamp)
+
+    # --- what happened ----------------------------------------------------------------------------------------------
+
+    def start(self, failed: Callable[[BaseException], None]) -> None:
+        """Begin to write. ``failed`` is called if that is not possible any more."""
+        self.failed = failed
+        self._thread = threading.Thread(target=self._run, name="dicomnet send ledger", daemon=True)
+        self._thread.start()
+
+    def record(self, outcomes: Sequence[Outcome], then: Callable[[], None]) -> None:
+        """Have them written, and ``then`` called, on another thread. From any thread; nothing waits."""
+        self._waiting.append((outcomes, then))
+        if not self._news.is_set():
+            self._news.set()
+
+    def record_now(self, outcome: Outcome) -> None:
+        """When it returns, it is written."""
+        self._ledger.record(self._destination, [outcome])
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is not written, or nobody has been told of it."""
+        return bool(self._waiting) or self._busy
+
+    def close(self) -> None:
+        """Write what there is and end. May be called again."""
+        self._closing = True
+        self._news.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._own:
+            self._ledger.close()
+
+    def _run(self) -> None:
+        broken = False
+        while self._waiting or not self._closing:
+            self._news.wait()
+            self._news.clear()
+            self._busy = True  # before anything is taken, for ``pending``
+            while batch := self._gather():
+                outcomes = [outcome for outcomes, _ in batch for outcome in outcomes]
+                try:
+                    if not broken:
+                        self._ledger.record(self._destination, outcomes)
+                except BaseException as error:
+                    broken = True
+                    self.failed(error)
+                if not broken:  # nobody is told of what is not written
+                    for _, then in batch:
+                        then()
+                if self._waiting and not self._closing:
+                    time.sleep(_NAP)
+            self._busy = False
+
+    def _gather(self) -> list[tuple[Sequence[Outcome], Callable[[], None]]]:
+        batch, count = [], 0
+        while self._waiting and count < _MOST:
+            batch.append(self._waiting.popleft())
+            count += len(batch[-1][0])
+        return batch
+
+
+def _stamp(file: Found) -> Stamp | None:
+    """None: it cannot be looked at, and its outcome will say why."""
+    if file.error is not None:
+        return None
+    try:
+        found = os.stat(file.path)
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
