@@ -39,7 +39,7 @@ NOT_IN_THE_CORE = {
 }
 # pydicom's dictionary of UIDs and its Dataset; its reader and writer are for dataset.py alone.
 MAY_IMPORT_PYDICOM = {
-    *("dataset", "flat", "ae", "codec", "sender.contexts", "callbacks.associate", "callbacks.commands"),
+    *("dataset", "flat", "ae", "codec", "sender.contexts", "inbox.layout", "callbacks.associate", "callbacks.commands"),
     *("transcoding", "transcoding.pixels", "transcoding.lossy", "transcoding.rewriting"),
 }
 MADE_OF_DATASETS = ("cli", "services")  # layers that nobody imports who does not want data sets

@@ -33,6 +33,7 @@ from dicomnet.spool import (
     SpooledFile,
     remove,
     replacing,
+    settle,
     write_all,
     write_whole,
 )
@@ -299,29 +300,30 @@ class EncodedDataset:
         encoded = _encode(self._decode({}), transfer_syntax)
         return EncodedDataset(encoded, transfer_syntax, self.sop_class_uid, self.sop_instance_uid)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, *, replace: bool = True, sync: bool = False) -> None:
         """Write a DICOM file (PS3.10): preamble, file meta information, then the data set byte for byte.
 
-        The file appears whole or not at all; one that is there is replaced. A received data set that waits in a
-        temporary file is renamed if it lies in the same file system. Raises OSError, and InvalidDataset if the file
-        that it lies in became shorter.
+        The file appears whole or not at all; one that is there is replaced, or if ``replace`` is False it stays and
+        FileExistsError is raised. ``sync``: on return it is on the disk (fsync), and an old one goes only then. A
+        received data set that waits in a temporary file is renamed if it lies in the same file system. Raises OSError,
+        and InvalidDataset if the file that it lies in became shorter.
         """
-        if self._temporary is not None and self._rename_temporary(path):
+        if self._temporary is not None and self._rename_temporary(path, replace, sync):
             return
         header = part10.header(self.transfer_syntax, self.sop_class_uid, self.sop_instance_uid, self._ae_titles)
-        if self._data is not None:
+        if self._data is not None and replace and not sync:
             write_whole(os.fspath(path), (header, self._data))
             return
-        with replacing(path) as descriptor:
+        with replacing(path, replace=replace, sync=sync) as descriptor:
             write_all(descriptor, [header])
             for piece in self.chunks():
                 write_all(descriptor, [piece])
 
-    def _rename_temporary(self, path: Path) -> bool:
+    def _rename_temporary(self, path: Path, replace: bool, sync: bool) -> bool:
         """Move the spool file, which has its header already, to ``path``. False if it lies in another file system."""
         assert self._temporary is not None
         try:
-            os.replace(self._path, path)
+            settle(self._path, path, replace=replace, sync=sync)
         except OSError as error:
             if error.errno == errno.EXDEV:
                 return False

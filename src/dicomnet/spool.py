@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import itertools
 import os
 import secrets
@@ -200,8 +201,8 @@ def remove(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[int]:
-    """A descriptor to write to; what was written becomes ``path`` if the block ends well, else it goes."""
+def replacing(path: Path, *, replace: bool = True, sync: bool = False) -> Iterator[int]:
+    """A descriptor to write to; what was written becomes ``path`` (``settle``) if the block ends well, else it goes."""
     temporary = _beside(os.fspath(path))
     descriptor = os.open(temporary, _CREATE, 0o666)
     try:
@@ -209,10 +210,64 @@ def replacing(path: Path) -> Iterator[int]:
             yield descriptor
         finally:
             os.close(descriptor)
-        os.replace(temporary, path)
+        settle(temporary, path, replace=replace, sync=sync)
     except BaseException:
         remove(temporary)
         raise
+
+
+def settle(temporary: Path, path: Path, *, replace: bool = True, sync: bool = False) -> None:
+    """Give the finished file ``temporary`` its name, in the same file system. Raises OSError.
+
+    ``replace``: a file of that name goes; otherwise FileExistsError, also if it appears at this very moment. ``sync``:
+    the content is on the disk before the name is, and the name when this returns.
+    """
+    if sync:
+        sync_file(temporary)
+    if replace:
+        os.replace(temporary, path)
+    else:
+        _take_name(temporary, path)
+    if sync:
+        sync_folder(os.path.dirname(path) or os.curdir)
+
+
+def _take_name(temporary: Path, path: Path) -> None:
+    if os.name == "nt":
+        os.rename(temporary, path)  # never replaces there
+        return
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.close(os.open(path, _CREATE, 0o666))  # a file system without links: an empty file holds the place
+        os.replace(temporary, path)
+    else:
+        remove(temporary)
+
+
+_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+def sync_file(path: Path) -> None:
+    """Return when the content of a file is on the disk (fsync). Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))  # Windows syncs only what can be written
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """The same for the names in a folder; where folders cannot be opened (Windows) the file system sees to it."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_whole(path: str, buffers: Sequence[Buffer]) -> None:

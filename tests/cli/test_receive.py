@@ -16,11 +16,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import dicomnet
-from dicomnet.cli.inbox import Inbox
-from dicomnet.cli.output import Output
+from dicomnet.inbox import Inbox
 from tests.cli.conftest import Credentials
 from tests.cli.programs import CT, EXPLICIT, HOST, Receive, dicomnet_command, instance, receiving
-from tests.cli.test_layout import HOSTILE
+from tests.inbox.test_layout import HOSTILE
 
 BIG = 2 << 20  # bytes: above what is kept in memory
 
@@ -73,6 +72,7 @@ def test_json_lines(tmp_path: Path) -> None:
     assert stored == {
         "event": "stored",
         "path": "P1/1.2.3/1.2.3.0/1.2.3.1.dcm",
+        "what": "stored",
         "size": len(instance()),
         "sop_class_uid": CT,
         "sop_instance_uid": "1.2.3.1",
@@ -81,6 +81,7 @@ def test_json_lines(tmp_path: Path) -> None:
     }
     assert json.loads(printed) == {
         "event": "summary", "stored": 1, "failed": 0, "bytes": len(instance()), "associations": 1,
+        "replaced": 0, "same": 0, "beside": 0,
     }  # fmt: skip
 
 
@@ -232,7 +233,7 @@ def test_what_a_crash_left_goes_and_what_another_run_writes_stays(tmp_path: Path
     for path in (stale, old, running, other):
         path.touch()
     os.utime(old, (time.time() - 100_000,) * 2)
-    Inbox(str(tmp_path), Output(json=False, quiet=True))
+    Inbox(tmp_path)
     assert sorted(os.listdir(spool)) == sorted((running.name, other.name))
 
 
@@ -244,9 +245,9 @@ values = st.sampled_from(HOSTILE) | st.text(st.characters(exclude_categories=["C
 @pytest.fixture(scope="module")
 def inbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dicomnet.Association]]:
     folder = tmp_path_factory.mktemp("outer") / "inbox"
-    inbox = Inbox(str(folder), Output(json=False, quiet=True))
+    inbox = Inbox(folder)
     ae = dicomnet.AE("STORE", contexts=[CT])
-    ae.on_c_store(inbox.keep)
+    ae.on_c_store(lambda request: inbox.keep(request.dataset) and 0)
     with (
         dicomnet.serve(ae, HOST, 0) as server,
         dicomnet.associate(f"STORE@{HOST}:{server.port}", contexts=[(CT, [EXPLICIT])]) as association,

@@ -16,8 +16,8 @@ from dicomnet.cli.settings import Settings
 
 if TYPE_CHECKING:
     from dicomnet import AE, Limits, Server
-    from dicomnet.cli.inbox import Inbox
     from dicomnet.config import Identity
+    from dicomnet.inbox import Inbox
 
 _SPOOL_SIZE: Final = 64 * 1024  # bytes of what may wait in memory, of one association
 
@@ -31,6 +31,7 @@ _EVENTS: Final = {
     },
     "stored": {
         "path": "below the folder",
+        "what": "stored; replaced: an older one went; same: it was there already; beside: another one has its name",
         "size": "of the data set, in bytes",
         "sop_class_uid": "SOP class",
         "sop_instance_uid": "SOP instance",
@@ -43,6 +44,9 @@ _EVENTS: Final = {
         "failed": "instances that could not be stored",
         "bytes": "that were stored",
         "associations": "that have ended",
+        "replaced": "instances, of those stored, that took the place of an older one",
+        "same": "instances that were there already, not stored again",
+        "beside": "instances, of those stored, that another one had the name of",
     },
 }
 
@@ -98,8 +102,10 @@ def command(
       dicomnet receive inbox --port 0 --json | jq -r 'select(.event == "stored").path'
     """
     from dicomnet import AE, StorageClasses, Verification
+    from dicomnet.cli.reception import Reception
 
-    inbox = _inbox(folder, output, workers)
+    inbox = _inbox(folder)
+    reception = Reception(inbox, output, workers)
     ae = AE(
         title,
         contexts=[Verification, *StorageClasses],
@@ -111,8 +117,8 @@ def command(
         timeouts=settings.timeouts(),
         limits=_limits(max_associations),
     )
-    ae.on_c_store(quick=True)(inbox.keep)
-    ae.on_close(quick=True)(inbox.count_association)
+    ae.on_c_store(quick=True)(reception.store)
+    ae.on_close(quick=True)(reception.count_association)
     if (identity := settings.identity()) is not None:
         _require(ae, identity)
     with Interrupt("ending; transfers under way may finish (again: at once)") as interrupt:
@@ -123,7 +129,7 @@ def command(
         while not interrupt.wait():
             pass
         server.close()
-        inbox.summarise()
+        reception.summarise()
     return 0
 
 
@@ -135,11 +141,11 @@ def _limits(max_associations: int | None) -> Limits:
     return replace(limits, associations_per_address=max_associations) if max_associations else limits
 
 
-def _inbox(folder: str, output: Output, workers: int) -> Inbox:
-    from dicomnet.cli.inbox import Inbox
+def _inbox(folder: str) -> Inbox:
+    from dicomnet.inbox import Inbox
 
     try:
-        return Inbox(folder, output, workers)
+        return Inbox(folder)
     except OSError as error:
         raise Failure(f"cannot store into {folder}: {error.strerror}; choose another FOLDER", USAGE) from error
 
