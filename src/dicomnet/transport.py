@@ -334,7 +334,7 @@ def connect(host: str, port: int, seconds: float | None, local: tuple[str, int] 
     address and port to connect from; None leaves them to the system. Raises TransportError and DeadlineExceeded.
     """
     deadline = math.inf if seconds is None else time.monotonic() + seconds
-    attempts = _Attempts(in_turn(_resolve(host, port, seconds)), local)
+    attempts = _Attempts(in_turn(resolve(host, port, seconds)), local)
     try:
         sock = attempts.run(deadline)
     finally:
@@ -349,7 +349,7 @@ def connect(host: str, port: int, seconds: float | None, local: tuple[str, int] 
 Place = tuple[int, int, int, str, Any]  # as socket.getaddrinfo gives it
 
 
-def _resolve(host: str, port: int, seconds: float | None) -> Sequence[Place]:
+def resolve(host: str, port: int, seconds: float | None) -> Sequence[Place]:
     """The addresses of ``host``. Raises TransportError and DeadlineExceeded."""
     try:
         with contextlib.suppress(socket.gaierror):  # an address: there is nothing to look up
