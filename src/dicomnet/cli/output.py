@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import threading
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 
@@ -46,6 +47,11 @@ class Output:
     def detail(self, kind: str, text: str, /, **fields: Any) -> None:
         """The same for what people do not see with ``--quiet``."""
         self.event(kind, "" if self.quiet else text, **fields)
+
+    def lines(self, lines: Iterable[str]) -> None:
+        """A page for people, with its empty lines."""
+        for line in lines:
+            self._write(printable(line))
 
     def problem(self, text: str) -> None:
         """One line on stderr."""

@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "echo": "Ask a peer whether it is there (C-ECHO).",
     "send": "Send files and folders to a peer (C-STORE).",
     "receive": "Store what peers send into a folder.",
+    "probe": "Find out what a peer is, and why it fails.",
 }
 
 
