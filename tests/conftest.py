@@ -30,6 +30,7 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 os.environ.pop("COLUMNS", None)  # output is as wide as in a pipe; pytest's own processes have one
+os.environ["DICOMNET_CONFIG"] = ""  # nobody's own peers and defaults
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default"))
 
 

@@ -22,6 +22,7 @@ import dicomnet
 from dicomnet import config, errors
 from dicomnet.cli import options
 from dicomnet.cli.program import COMMANDS
+from dicomnet.peers import book
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -114,13 +115,16 @@ def commands() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("line", [pytest.param(line, id=place) for place, line in commands()])
 def test_the_commands_of_the_examples_exist(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each with the options that it is given."""
+    """Each with the options that it is given. The manual's peers have names."""
     monkeypatch.chdir(tmp_path)
+    names = "".join(f'[peers.{name}]\naddress = "A@192.0.2.7"\n' for name in ("pacs", "archive", "ct1"))
+    (tmp_path / "named.toml").write_text(names)
+    monkeypatch.setenv("DICOMNET_CONFIG", str(tmp_path / "named.toml"))
     words = shlex.split(line, comments=True)
     while words:
-        rest = words.index("|") if "|" in words else len(words)
+        rest = next((at for at, word in enumerate(words) if word in ("|", ">")), len(words))
         check_command(words[:rest])
-        words = words[rest + 1 :]
+        words = words[rest + 1 :] if words[rest : rest + 1] != [">"] else []
 
 
 def check_command(words: list[str]) -> None:
@@ -135,6 +139,8 @@ def check_command(words: list[str]) -> None:
             assert extra
             project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
             assert extra[1] is None or extra[1] in project["optional-dependencies"]
+        case ["eval", script]:
+            check_command(shlex.split(script.removeprefix("$(").removesuffix(")")))
         case [program, *_]:
             assert program in OTHER_PROGRAMS
 
@@ -167,6 +173,15 @@ def test_the_exit_codes_are_in_the_manual() -> None:
 def test_the_page_of_a_command_is_what_the_command_says(name: str) -> None:
     """If not: ``make docs`` writes it."""
     assert read(f"reference/commands/{name}.md") == commands_pages.page(name)
+
+
+def test_every_key_of_the_settings_is_in_the_manual() -> None:
+    """And its example is a file that can be read."""
+    page = DOCS / "reference" / "dicomnet-toml.md"
+    rows = re.findall(r"^\| ((?:`[a-z-]+`(?:, )?)+) \|", page.read_text(encoding="utf-8"), re.M)
+    assert {key for row in rows for key in re.findall(r"`([a-z-]+)`", row)} == {"address", *book.KEYS}
+    example = next(block.text for block in blocks_of(page))
+    assert set(book.parse(example, page).peers) == {"pacs", "archive"}
 
 
 def events_told() -> Iterator[tuple[str, str, set[str]]]:

@@ -28,7 +28,7 @@ LAYERS = (
     ("part10", "spool", "scan", "flat", "views", "dataset", "ae", "identity", "credentials", "certificates", "tls"),
     ("transport", "admission", "workers", "codec", "opening"),
     ("blocking", "aio", "callbacks"),  # the faces
-    ("sender", "files", "services", "transcoding", "inbox", "retrieval", "probe", "trace"),
+    ("sender", "files", "peers", "services", "transcoding", "inbox", "retrieval", "probe", "trace"),
     ("cli", "__main__"),
 )
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}

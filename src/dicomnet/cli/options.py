@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import traceback
 from collections.abc import Callable, Mapping
@@ -12,10 +13,19 @@ import click
 
 from dicomnet.cli.output import Output, log_to_stderr
 from dicomnet.cli.settings import Settings
+from dicomnet.cli.values import (
+    ae_title_value as ae_title_value,
+    book_of,
+    entry_of,
+    has_peer,
+    peer_value as peer_value,
+    timeout_value,
+    tls_profile_value,
+)
 from dicomnet.config import DEFAULT_CALLING_AE
 
 if TYPE_CHECKING:
-    from dicomnet.config import Peer
+    from dicomnet.peers.book import Book, Entry
 
 Body = Callable[..., int]
 
@@ -99,56 +109,6 @@ class Failure(click.ClickException):
         self.ctx = click.get_current_context(silent=True)
 
 
-# --- values: click takes functions as types, and says which option a BadParameter was about -------------------------
-
-
-def peer_value(text: str) -> Peer:
-    """``AET@host:port``."""
-    from dicomnet.config import Peer
-
-    try:
-        return Peer.parse(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}. Example: PACS@192.0.2.7:11112") from error
-
-
-def ae_title_value(text: str) -> str:
-    """1 to 16 characters (PS3.5 6.2)."""
-    from dicomnet.config import check_ae_title
-
-    try:
-        return check_ae_title(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-
-
-def timeout_value(text: str) -> tuple[str, float | None]:
-    """``NAME=SECONDS`` for a field of ``Timeouts``."""
-    from dicomnet.config import Timeouts
-
-    name, _, number = text.partition("=")
-    if name not in Timeouts.__slots__:
-        raise click.BadParameter(f"there is no time limit {name!r}, only {', '.join(Timeouts.__slots__)}")
-    if number == "none":
-        return name, None
-    try:
-        seconds = float(number)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 1e9:
-        raise click.BadParameter(f"{text!r} needs a number of seconds, or 'none' for no limit. Example: {name}=60")
-    return name, seconds
-
-
-def tls_profile_value(text: str) -> str:
-    """A profile of PS3.15 Annex B."""
-    from dicomnet.tls import PROFILES
-
-    if text not in PROFILES:
-        raise click.BadParameter(f"there is no TLS profile {text!r}, only {', '.join(PROFILES)}")
-    return text
-
-
 # --- the options that all commands have -----------------------------------------------------------------------------
 
 
@@ -208,6 +168,10 @@ _SHARED: Final = (
         help="Its passcode: --identity-passcode secret. Others on this computer can see command lines: better put it"
         " into the environment as DICOMNET_PASSCODE.",
     ),
+    _identity(
+        "--identity-passcode-file", **_file,
+        help="The passcode, in the first line of a file: --identity-passcode-file jdoe.passcode",
+    ),
     _identity("--identity-kerberos", **_file, help="A Kerberos ticket: --identity-kerberos ticket.bin"),
     _identity("--identity-saml", **_file, help="A SAML assertion: --identity-saml assertion.xml"),
     _identity("--identity-jwt", **_file, help="A JSON web token: --identity-jwt token.txt"),
@@ -218,37 +182,110 @@ _SHARED: Final = (
 
 
 def requestor(body: Body) -> Body:
-    """A command that requests associations: gets ``settings``, ``output``, and ``calling``, our AE title."""
-    return _frame(body, _CALLING)
+    """A command that requests associations: gets ``settings``, ``output``, and ``calling``, our AE title.
+
+    If it has a PEER, what ``dicomnet.toml`` says fills in for the options that were not given.
+    """
+    return _frame(body, _CALLING, filled=True)
 
 
 def acceptor(body: Body) -> Body:
     """A command that accepts associations: gets ``settings``, ``output``, and ``calling``, the titles that may call."""
-    return _frame(body, _CALLERS)
+    return _frame(body, _CALLERS, filled=False)
 
 
-def _frame(body: Body, calling: Callable[[Body], Body]) -> Body:
+def _frame(body: Body, calling: Callable[[Body], Body], *, filled: bool) -> Body:
     @functools.wraps(body)
     def framed(**arguments: Any) -> int:
-        settings = Settings(**{name: arguments.pop(name) for name in Settings.__slots__})
-        output = Output(json=settings.json, quiet=settings.quiet)
-        log_to_stderr(settings.verbose, settings.quiet)
+        verbose, quiet, json = (arguments[name] for name in ("verbose", "quiet", "json"))
+        output = Output(json=json, quiet=quiet)
+        log_to_stderr(verbose, quiet)
         try:
+            context = click.get_current_context()
+            if filled and has_peer(context):
+                arguments |= _from_file(context)
+            settings = Settings(**{name: arguments.pop(name) for name in Settings.__slots__})
             return body(settings=settings, output=output, **arguments)
         except KeyboardInterrupt:
             return INTERRUPTED
         except Exception as error:
-            if settings.verbose > 1:
+            if verbose > 1:
                 traceback.print_exc()
             failure = error if isinstance(error, click.ClickException) else _bug(error)
-            if settings.json:
-                output.event("error", message=failure.format_message(), exit_code=failure.exit_code)
+            if json:
+                tell_error(failure)
             raise failure from error
 
     command: Body = framed
     for option in reversed((calling, *_SHARED)):
         command = option(command)
     return command
+
+
+def _from_file(context: click.Context) -> dict[str, Any]:
+    """What the command line does not say but ``dicomnet.toml`` does, by the names of our parameters."""
+    import logging
+
+    entry = entry_of(context)
+    try:
+        book = book_of(context)
+    except ValueError as error:
+        raise Failure(str(error), USAGE) from error
+    if book.files:
+        origin = f"; {entry.name} is {entry.peer}" if entry is not None else ""
+        logging.getLogger("dicomnet").info("settings of %s%s", " and ".join(map(str, book.files)), origin)
+    return _filled(context, book, entry)
+
+
+def settings_for(context: click.Context, book: Book, entry: Entry | None) -> tuple[str, Settings]:
+    """The calling AE title and the settings for one of several peers."""
+    values = context.params | _filled(context, book, entry)
+    return values["calling"], Settings(**{name: values[name] for name in Settings.__slots__})
+
+
+def _filled(context: click.Context, book: Book, entry: Entry | None) -> dict[str, Any]:
+    given = given_options(context)
+    options = book.options(entry, given)
+    if context.params["identity_passcode"] is not None:
+        options.pop("identity-passcode-file", None)
+    for key in options.keys() - given.keys():
+        _check_files(book, entry, key, options[key])
+    values = {key.replace("-", "_"): value for key, value in options.items()}
+    if "timeout" in values:
+        values["timeout"] = tuple(values["timeout"].items())
+    return values
+
+
+def given_options(context: click.Context) -> dict[str, Any]:
+    """The options of the command line that a file may have, too, as it would have them."""
+    from click.core import ParameterSource
+
+    from dicomnet.peers.book import KEYS
+
+    names = {key: key.replace("-", "_") for key in KEYS}
+    given = {
+        key: context.params[name]
+        for key, name in names.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    if "timeout" in given:
+        given["timeout"] = dict(given["timeout"])
+    return given
+
+
+def _check_files(book: Book, entry: Entry | None, key: str, value: Any) -> None:
+    from dicomnet.peers.book import KEYS, Kind
+
+    if KEYS[key] in (Kind.FILE, Kind.FILES):
+        for path in [value] if isinstance(value, str) else value:
+            if not os.path.exists(path):
+                raise Failure(f"{book.origin(entry, key)}: there is no {path}", USAGE)
+
+
+def tell_error(failure: click.ClickException) -> None:
+    """The last line of ``--json``."""
+    Output(json=True, quiet=False).event("error", message=failure.format_message(), exit_code=failure.exit_code)
+    failure.told = True  # type: ignore[attr-defined]  # so that it is not told again
 
 
 def _bug(error: Exception) -> Failure:

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from dicomnet.cli.options import INTERRUPTED, USAGE, Context
+from dicomnet.cli.options import INTERRUPTED, USAGE, Context, tell_error
 from dicomnet.cli.output import printable
 
-# In the order of the help. The command ``name`` is the object ``command`` of the module ``dicomnet.cli.<name>``.
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+# The command ``name`` is the object ``command`` of the module ``dicomnet.cli.<name>``.
 COMMANDS: Final = {
     "demo": "Show who calls what and who is told what, on real files.",
     "echo": "Ask a peer whether it is there (C-ECHO).",
     "send": "Send files and folders to a peer (C-STORE).",
     "receive": "Store what peers send into a folder.",
     "probe": "Find out what a peer is, and why it fails.",
+    "peers": "Names for peers: list, add, remove, test them.",
+    "completion": "Let the shell complete commands, options and names.",
 }
+# How the help lists them.
+GROUPS: Final = {
+    "Send and receive": ("send", "receive"),
+    "Query and retrieve": ("find", "get", "move"),
+    "Find out": ("echo", "probe", "trace", "demo"),
+    "Set up": ("peers", "completion"),
+}
+_LONGEST: Final = max(map(len, COMMANDS))
 
 
 class _Commands(click.Group):
@@ -35,9 +48,33 @@ class _Commands(click.Group):
         command: click.Command = import_module(f"dicomnet.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not ctx.resilient_parsing and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"there is no command {args[0]!r}{_meant(args[0])}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        for heading, names in GROUPS.items():
+            if rows := [(name.ljust(_LONGEST), COMMANDS[name]) for name in names if name in COMMANDS]:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands without loading any."""
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        options = [word for word in ("--help", "--version") if incomplete and word.startswith(incomplete)]
+        return [*names, *map(CompletionItem, options)]
+
+
+def _meant(word: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(word.lower(), COMMANDS, 1)
+    return f"; did you mean {close[0]}?" if close else f", only {', '.join(COMMANDS)}"
 
 
 def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -57,7 +94,8 @@ def _show_version(context: click.Context, _parameter: click.Parameter, wanted: b
     subcommand_metavar="COMMAND ...",
     options_metavar="",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="dicomnet COMMAND --help explains a command, with examples. A peer is written AET@host:port.",
+    epilog="dicomnet COMMAND --help explains a command, with examples. A peer is written AET@host:port, or by a name:"
+    " dicomnet peers add pacs PACS@192.0.2.7:11112. For your shell: dicomnet completion --help",
 )
 @click.option(
     "--version",
@@ -83,6 +121,8 @@ def run(arguments: list[str]) -> int:
     except click.Abort:
         return INTERRUPTED
     except click.ClickException as error:
+        if "--json" in arguments and not getattr(error, "told", False):  # wrong usage: no command had begun
+            tell_error(error)
         name, hint = _called(error)
         text = printable(error.format_message().strip())
         print(f"{name}: {text}{hint}", file=sys.stderr)

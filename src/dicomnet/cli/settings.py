@@ -34,6 +34,7 @@ class Settings:
     tls_no_verify: bool
     identity_username: str | None
     identity_passcode: str | None
+    identity_passcode_file: str | None
     identity_kerberos: str | None
     identity_saml: str | None
     identity_jwt: str | None
@@ -52,12 +53,14 @@ class Settings:
         from dicomnet.config import Identity
 
         name, passcode = self.identity_username, self.identity_passcode
+        if passcode is None and self.identity_passcode_file is not None:
+            passcode = _read_passcode(self.identity_passcode_file)
         if name is not None and passcode is None:
             passcode = os.environ.get("DICOMNET_PASSCODE")
         files = {"kerberos": self.identity_kerberos, "saml": self.identity_saml, "jwt": self.identity_jwt}
         given = {kind: path for kind, path in files.items() if path is not None}
         if passcode is not None and name is None:
-            raise click.UsageError("--identity-passcode needs --identity-username")
+            raise click.UsageError("a passcode needs a user name: --identity-username NAME")
         if len(given) + (name is not None) > 1:
             raise click.UsageError(
                 "a peer takes one identity; give one of the --identity options (or name and passcode)"
@@ -108,7 +111,7 @@ class Settings:
     def _own(self) -> dict[str, Any]:
         password = None
         if self.tls_key_password_file is not None:
-            password = _read(self.tls_key_password_file, "--tls-key-password-file").partition(b"\n")[0].rstrip(b"\r")
+            password = _first_line(self.tls_key_password_file, "--tls-key-password-file")
         return {"certificate": self.tls_cert, "key": self.tls_key, "password": password}
 
     def _made(self, make: Callable[..., ssl.SSLContext], options: dict[str, Any]) -> ssl.SSLContext:
@@ -131,6 +134,17 @@ def _read(path: str, option: str) -> bytes:
     except OSError as error:
         raise click.UsageError(f"{option} {path}: {error.strerror}") from error
     return data
+
+
+def _first_line(path: str, option: str) -> bytes:
+    return _read(path, option).partition(b"\n")[0].rstrip(b"\r")
+
+
+def _read_passcode(path: str) -> str:
+    try:
+        return _first_line(path, "--identity-passcode-file").decode()
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"--identity-passcode-file {path}: it is not UTF-8") from error
 
 
 def _read_identity(path: str, option: str) -> bytes:
