@@ -42,6 +42,7 @@ MAY_IMPORT_PYDICOM = {
     *("dataset", "flat", "ae", "codec", "sender.contexts", "inbox.layout", "callbacks.associate", "callbacks.commands"),
     *("transcoding", "transcoding.pixels", "transcoding.lossy", "transcoding.rewriting"),
     *("probe.catalogue", "probe.pace"),
+    *("sender.verifying", "sender.committing"),
 }
 MADE_OF_DATASETS = ("cli", "services")  # layers that nobody imports who does not want data sets
 # What the extras install, and who uses it.
