@@ -414,11 +414,29 @@ class Connection(asyncio.BufferedProtocol):
         return True  # what we still have to say goes out
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if isinstance(exc, OSError) and self._begun and not (self._ended or self._securing):
+            self._hear_out()
         self._socket = None
         self._clogged = False
         self._end(exc if isinstance(exc, OSError) else None)
         self._wake()
         self._gone.set_result(None)
+
+    def _hear_out(self) -> None:
+        """The transport failed to write and will not read again; what came before that (an A-ABORT, most likely) is
+        still in the socket.
+        """
+        self._last_words = self.now()  # nothing is said any more
+        with contextlib.suppress(OSError):  # all is read, or it cannot be read
+            while self._socket is not None and not (self.conversation.over or self.conversation.congested):
+                data = memoryview(self._socket.recv(_SMALLEST_READ))
+                if not data:
+                    break
+                if self._tls is not None:
+                    self._receive_encrypted(self._tls, data)
+                else:
+                    self._receive(data)
+        self._last_words = math.inf
 
     def pause_writing(self) -> None:
         self._clogged = True
