@@ -1,7 +1,8 @@
 """What every test may use: hypothesis profiles and the other implementations (peers).
 
-A test that asks for the fixture ``dcmtk`` or ``pynetdicom`` is an interop test and gets the mark ``interop``. Where the
-peer is missing it is skipped, with the reason; with DICOMNET_REQUIRE_PEERS set, as in .ci/run, the skip is a failure.
+A test that asks for the fixture ``dcmtk``, ``pynetdicom`` or ``tshark`` is an interop test and gets the mark
+``interop``. Where the peer is missing it is skipped, with the reason; with DICOMNET_REQUIRE_PEERS set, as in
+.ci/run, the skip is a failure.
 """
 
 import functools
@@ -16,7 +17,7 @@ from types import ModuleType
 import hypothesis
 import pytest
 
-PEER_FIXTURES = {"dcmtk", "pynetdicom"}
+PEER_FIXTURES = {"dcmtk", "pynetdicom", "tshark"}
 
 # No deadline: a shared machine stalls now and then, and that says nothing about the code under test. In CI the examples
 # follow from the test alone, so that the same tree gets the same verdict; elsewhere each run tries new ones.
@@ -102,3 +103,17 @@ def pynetdicom() -> ModuleType:
         return importlib.import_module("pynetdicom")
     except ImportError as error:
         pytest.skip(f"pynetdicom cannot be imported (pip install pynetdicom): {error}")
+
+
+@pytest.fixture(scope="session")
+def tshark() -> Callable[[str], Path]:
+    """The path of Wireshark's ``tshark`` or ``text2pcap`` by its name."""
+
+    def tool(name: str) -> Path:
+        path = shutil.which(name)
+        if path is None:
+            pytest.skip(f"Wireshark's {name} is not installed (apt-get install tshark)")
+        return Path(path)
+
+    tool("tshark")
+    return tool

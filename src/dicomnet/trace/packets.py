@@ -137,4 +137,5 @@ def _from_tcp(data: memoryview, total: int, source: bytes, target: bytes) -> Seg
 
 
 def _text(address: bytes) -> str:
-    return str(ipaddress.ip_address(address))
+    found = ipaddress.ip_address(address)
+    return str(getattr(found, "ipv4_mapped", None) or found)

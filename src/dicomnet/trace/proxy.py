@@ -42,9 +42,10 @@ class Writer(Protocol):
 class Proxy:
     """Listens on ``host`` and ``port``, and connects to the peer for each connection that comes in.
 
-    ``on_record`` is called with each record, on one thread, in order. If it raises, the proxy closes, and ``wait`` and
-    ``close`` raise that error. ``keep_datasets``: data sets up to this many bytes are part of the messages.
-    ``connect``: seconds for the connection to the peer, None for no limit; where it fails, the requestor sees a reset.
+    ``on_record`` is called with each record, on one thread, in order. If it raises, or ``writer`` cannot write, the
+    proxy closes, and ``wait`` and ``close`` raise that error. ``keep_datasets``: data sets up to this many bytes are
+    part of the messages. ``connect``: seconds for the connection to the peer, None for no limit; where it fails, the
+    requestor sees a reset.
     ``idle``: seconds without a byte after which a connection is closed; None for never.
 
     As a ``with`` block. Raises OSError if it cannot listen.
@@ -159,6 +160,8 @@ class Proxy:
     def _run(self, sock: socket.socket, requestor: Address, number: int) -> None:
         try:
             self._serve(Transport(sock), requestor, number)
+        except OSError as error:  # of the capture file: those of the connections end there
+            self._recorder.fail(error)
         except Exception:
             log.exception("connection %d through the proxy ended", number)
         finally:

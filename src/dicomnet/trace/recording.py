@@ -64,9 +64,14 @@ class Recorder:
                 for record in batch:
                     self._on_record(record)
             except BaseException as error:  # for whoever waits for the proxy: see Proxy.wait
-                with self._changed:
-                    self.failure = error
-                    self._waiting.clear()
-                    self._changed.notify_all()
-                self._on_failure()
+                self.fail(error)
                 return
+
+    def fail(self, error: BaseException) -> None:
+        """A trace that has a hole is none: nothing more is recorded."""
+        with self._changed:
+            if self.failure is None:
+                self.failure = error
+            self._waiting.clear()
+            self._changed.notify_all()
+        self._on_failure()
