@@ -85,6 +85,29 @@ def test_a_get_tells_how_far_it_is(client: Face, scp: MakeScp) -> None:
     assert progress == [(0, 0, 0, 0, 0), (1, 3, 1, 0, 0), (2, 2, 2, 0, 0), (3, 1, 3, 0, 0)]
 
 
+def test_an_instance_of_a_get_can_be_answered_with_a_failure(client: Face, scp: MakeScp) -> None:
+    """PS3.4 C.4.3.2.1: the peer counts it and names it, and goes on with the next one."""
+    acceptor = scp(contexts=CONTEXTS)
+    acceptor.ae.on_c_get(lambda request: [image(number) for number in range(4)])
+    with client.associate(acceptor.peer, contexts=CONTEXTS) as association:
+        results = association.c_get(study())
+        with pytest.raises(dicomnet.LocalProtocolError, match="no instance"):
+            results.answer(Status.OUT_OF_RESOURCES)
+        with pytest.raises(StatusError) as error:
+            for instance in results:
+                if number_of(instance) in (1, 3):
+                    results.answer(dicomnet.Response(Status.OUT_OF_RESOURCES, error_comment="full"))
+                    with pytest.raises(dicomnet.LocalProtocolError, match="has been"):
+                        results.answer(Status.SUCCESS)
+                elif number_of(instance) == 2:
+                    results.answer(Status.SUCCESS)
+        assert error.value.status == Status.WARNING
+        assert tuple(results.progress) == (0, 2, 2, 0)
+        failed = results.response.dataset.decode().FailedSOPInstanceUIDList
+        assert list(failed) == [image(1).sop_instance_uid, image(3).sop_instance_uid]
+        assert association.c_echo().status == 0
+
+
 async def _async_generator(request: Any) -> Any:
     for number in range(3):
         yield image(number)

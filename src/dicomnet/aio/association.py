@@ -133,9 +133,10 @@ class Association(Negotiated):
     ) -> Results[EncodedDataset]:
         """Retrieve instances on this association (PS3.4 C.4.3, PS3.7 9.1.3): iterate over them as they arrive.
 
-        Each is an EncodedDataset, and answered with success when the loop asks for the next one or ends. The contexts
-        must have the storage SOP classes that may come, in which this side is the SCP: ``associate`` asks for that role
-        where the contexts have a C-GET SOP class. The rest: see ``c_find``.
+        Each is an EncodedDataset, and answered with success when the loop asks for the next one or ends, unless
+        ``answer`` of the results was called. The contexts must have the storage SOP classes that may come, in which
+        this side is the SCP: ``associate`` asks for that role where the contexts have a C-GET SOP class.
+        The rest: see ``c_find``.
         """
         return Results(self, operations.Get(self._conversation, query_class(model, "get"), identifier, priority))
 
@@ -306,6 +307,16 @@ class Results(Generic[Item]):
     async def cancel(self) -> None:
         """Send a C-CANCEL; go on iterating to get the final response. Does nothing at the end."""
         await self._association._run(self._results.cancel())
+
+    async def answer(self, status: int | Response) -> None:
+        """Answer the instance of a C-GET that came last, at once: a Status, an int or a Response.
+
+        Without it the answer is success, when the next one is asked for. What could not be kept is answered with a
+        failure, such as ``Status.OUT_OF_RESOURCES``: the peer counts it, and the retrieval goes on. Raises
+        LocalProtocolError if there is none or it has been answered, TypeError and ValueError for what is no status,
+        and what ends the association.
+        """
+        await self._association._run(self._results.answer(status))
 
     async def close(self) -> None:
         """Cancel the rest and do without it. Does nothing at the end."""

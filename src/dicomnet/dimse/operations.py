@@ -13,6 +13,7 @@ from dicomnet.dimse.conversation import PENDING, VERIFICATION, Conversation
 from dicomnet.dimse.exchange import Exchange
 from dicomnet.dimse.io import Dataset
 from dicomnet.dimse.messages import CommandField, Priority, Request, Response, SubOperations, service
+from dicomnet.dimse.provider import as_response
 from dicomnet.dimse.status import Status
 from dicomnet.dimse.stream import Message
 from dicomnet.errors import LocalProtocolError, StatusError
@@ -150,6 +151,17 @@ class Results:
         if self.exchange is not None:
             await self._conversation.cancel(self.exchange)
 
+    async def answer(self, status: Any) -> None:
+        """Answer the instance of a C-GET that ``next`` gave last: a Status, an int or a Response.
+
+        Raises LocalProtocolError if there is none, or it has been answered.
+        """
+        response = as_response(status)
+        if self._unanswered is None:
+            raise LocalProtocolError("there is no instance to be answered: none has come, or it has been")
+        message, self._unanswered = self._unanswered, None
+        await self._conversation.answer(message, response)
+
     async def close(self) -> None:
         """Cancel the rest and do without it. Does nothing at the end."""
         if self._closed:
@@ -198,7 +210,7 @@ class Move(Results):
 class Get(Results):
     """C-GET (PS3.7 9.1.3, PS3.4 C.4.3): the instances that the peer stores on this association.
 
-    Each is answered with success when the next one is asked for.
+    Each is answered with success when the next one is asked for, unless ``answer`` was called.
     """
 
     command = CommandField.C_GET
