@@ -44,7 +44,7 @@ MAY_IMPORT_PYDICOM = {
     *("probe.catalogue", "probe.pace"),
     *("sender.verifying", "sender.committing"),
 }
-MADE_OF_DATASETS = ("cli", "services")  # layers that nobody imports who does not want data sets
+MADE_OF_DATASETS = ("cli", "services", "retrieval")  # layers that nobody imports who does not want data sets
 # What the extras install, and who uses it.
 OPTIONAL = {"cli": {"click", "rich"}, "identity": {"cryptography"}, "certificates": {"cryptography"}}
 READER_AND_WRITER = {"pydicom.dcmread", "pydicom.filereader", "pydicom.filewriter", "pydicom.filebase"}

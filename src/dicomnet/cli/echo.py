@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from dicomnet.cli.interrupt import Interrupt
-from dicomnet.cli.options import INTERRUPTED, PEER_FAILED, Command, Failure, peer_value, requestor
+from dicomnet.cli.options import INTERRUPTED, PEER_FAILED, Command, peer_value, requestor
 from dicomnet.cli.output import Output
 from dicomnet.cli.settings import Settings
 
@@ -52,20 +52,13 @@ def command(peer: Peer, repeat: int, calling: str, settings: Settings, output: O
       dicomnet echo PACS@pacs.example.org --calling WORKSTATION7 --repeat 10
       dicomnet echo PACS@pacs.example.org:2762 --tls-ca hospital-ca.pem
     """
-    from dicomnet import DicomNetworkError, associate
-    from dicomnet.cli.explain import exit_code, explain
+    from dicomnet.cli.associating import associated
 
-    associated = False
-    with Interrupt("interrupted; releasing (again: at once)", at_once=True) as interrupt:
-        try:
-            tls, identity, timeouts = settings.client_tls(), settings.identity(), settings.timeouts()
-            with associate(peer, calling_ae=calling, tls=tls, identity=identity, timeouts=timeouts) as association:
-                associated, interrupt.at_once = True, False
-                code = _echo(association, repeat, interrupt, output)
-        except DicomNetworkError as error:
-            raise Failure(
-                explain(error, peer, associated=associated), exit_code(error, associated=associated)
-            ) from error
+    with (
+        Interrupt("interrupted; releasing (again: at once)", at_once=True) as interrupt,
+        associated(peer, calling, settings, interrupt) as association,
+    ):
+        code = _echo(association, repeat, interrupt, output)
     return INTERRUPTED if interrupt.is_set() else code
 
 

@@ -7,6 +7,8 @@ import os
 import select
 import signal
 import socket
+import threading
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, Final
 
@@ -60,3 +62,24 @@ class Interrupt:
             if not self._set:
                 select.select([self._reader], [], [], timeout)
         return self._set
+
+    @contextlib.contextmanager
+    def calling(self, action: Callable[[], object]) -> Iterator[None]:
+        """While this lasts the first signal calls ``action``, on a thread of its own: the main one may be waiting for a
+        peer, and goes on waiting after a signal.
+        """
+        told, tell = socket.socketpair()
+
+        def watch() -> None:
+            ready, _, _ = select.select([self._reader, told], [], [])
+            if told not in ready:
+                action()
+
+        thread = threading.Thread(target=watch, name="dicomnet interrupt", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            tell.close()
+            thread.join()
+            told.close()

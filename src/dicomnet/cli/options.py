@@ -212,7 +212,7 @@ def _frame(body: Body, calling: Callable[[Body], Body], *, filled: bool) -> Body
             if verbose > 1:
                 traceback.print_exc()
             failure = error if isinstance(error, click.ClickException) else _bug(error)
-            if json:
+            if output.json:
                 tell_error(failure)
             raise failure from error
 

@@ -53,6 +53,15 @@ class Output:
         for line in lines:
             self._write(printable(line))
 
+    def line(self, text: str) -> None:
+        """A line as it is: ``text`` has been made printable, but for tabs and the like."""
+        self._write(text)
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody reads any more."""
+        return self._gone
+
     def problem(self, text: str) -> None:
         """One line on stderr."""
         with self._lock:

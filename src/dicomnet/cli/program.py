@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "echo": "Ask a peer whether it is there (C-ECHO).",
     "send": "Send files and folders to a peer (C-STORE).",
     "receive": "Store what peers send into a folder.",
+    "find": "Ask a peer what it has, or what is scheduled (C-FIND).",
     "probe": "Find out what a peer is, and why it fails.",
     "peers": "Names for peers: list, add, remove, test them.",
     "completion": "Let the shell complete commands, options and names.",

@@ -10,7 +10,13 @@ from typing import Final
 
 LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
 # Query/Retrieve Level (0008,0052) is for these alone (PS3.4 C.6, Y.6, Z.6).
-WITH_LEVEL: Final = ("patient", "study", "patient-study-only", "composite-instance", "composite-instance-without-bulk-data")
+WITH_LEVEL: Final = (
+    "patient",
+    "study",
+    "patient-study-only",
+    "composite-instance",
+    "composite-instance-without-bulk-data",
+)
 
 UNIQUE_KEYS: Final = {  # the one that names an entity of the level (PS3.4 C.6.1.1)
     "PATIENT": "PatientID",
@@ -18,22 +24,28 @@ UNIQUE_KEYS: Final = {  # the one that names an entity of the level (PS3.4 C.6.1
     "SERIES": "SeriesInstanceUID",
     "IMAGE": "SOPInstanceUID",
 }
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Attributes that only a lower level has: who names one wants that level.
-_OF_IMAGES: Final = frozenset(
+_OF_IMAGES: Final = _words(
     "SOPInstanceUID SOPClassUID InstanceNumber ContentDate ContentTime AcquisitionNumber AcquisitionDate"
     " AcquisitionTime Rows Columns BitsAllocated NumberOfFrames AvailableTransferSyntaxUID ImageType"
-    " ConceptNameCodeSequence ContentTemplateSequence CompletionFlag VerificationFlag ContentLabel".split()
+    " ConceptNameCodeSequence ContentTemplateSequence CompletionFlag VerificationFlag ContentLabel"
 )
-_OF_SERIES: Final = frozenset(
+_OF_SERIES: Final = _words(
     "SeriesInstanceUID Modality SeriesNumber SeriesDescription SeriesDate SeriesTime BodyPartExamined ProtocolName"
     " Laterality PerformingPhysicianName OperatorsName NumberOfSeriesRelatedInstances PerformedProcedureStepID"
     " PerformedProcedureStepStartDate PerformedProcedureStepStartTime RequestAttributesSequence Manufacturer"
-    " ManufacturerModelName StationName".split()
+    " ManufacturerModelName StationName"
 )
-_OF_PATIENTS: Final = frozenset(
+_OF_PATIENTS: Final = _words(
     "PatientID PatientName PatientBirthDate PatientBirthTime PatientSex IssuerOfPatientID OtherPatientIDs"
     " OtherPatientNames EthnicGroup PatientComments NumberOfPatientRelatedStudies NumberOfPatientRelatedSeries"
-    " NumberOfPatientRelatedInstances SpecificCharacterSet QueryRetrieveLevel".split()
+    " NumberOfPatientRelatedInstances SpecificCharacterSet QueryRetrieveLevel"
 )
 
 _AT_LEVEL: Final = {

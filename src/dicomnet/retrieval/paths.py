@@ -20,8 +20,9 @@ _STEP: Final = re.compile(
     r"(?::(?P<vr>[A-Za-z]{2}))?(?:\[(?P<item>\d{1,4})\])?",
     re.ASCII,
 )
-_VRS: Final = frozenset(
-    "AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
+_VRS: Final = (
+    *("AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "LT", "OB", "OD", "OF", "OL", "OV", "OW"),
+    *("PN", "SH", "SL", "SQ", "SS", "ST", "SV", "TM", "UC", "UI", "UL", "UN", "UR", "US", "UT", "UV"),
 )
 _DEEPEST: Final = 16  # sequences in sequences
 _FIRST_GROUP: Final = 0x0008  # below it are command sets and what belongs to files
@@ -117,7 +118,7 @@ def _vr(tag: int, given: str | None) -> str:
 
     if given is not None:
         if given.upper() not in _VRS:
-            raise ValueError(f"there is no VR {given!r}; there are {' '.join(sorted(_VRS))}")
+            raise ValueError(f"there is no VR {given!r}; there are {' '.join(_VRS)}")
         return given.upper()
     if tag >> 16 & 1:
         if tag & 0xFFFF in _CREATORS:

@@ -37,12 +37,15 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What goes out. ``level``: None where the model has none. ``columns``: what of a match to show."""
+    """What goes out. ``level``: None where the model has none. ``columns``: what of a match to show, of which the first
+    ``chosen`` were asked for and the others are what is usual.
+    """
 
     model: str
     level: str | None
     identifier: Dataset
-    columns: tuple[Path, ...]
+    columns: tuple[Path, ...] = ()
+    chosen: int = 0
 
 
 def parse_key(text: str) -> Key:
@@ -80,16 +83,18 @@ def find_query(
     named = [key.path for key in keys] + list(columns)
     level = _level(level, named, model)
     if columns:
-        shown = list(columns)
+        shown = list(dict.fromkeys(columns))
+        chosen = len(shown)
     else:
-        shown = [path for path in _shown(key.path for key in keys)]
+        shown = list(dict.fromkeys(_shown(key.path for key in keys)))
+        chosen = len(shown)
         if all(key.text is not None for key in keys):
             shown += [parse_path(text) for text in levels.return_keys(model, level)]
     shown = list(dict.fromkeys(shown))
     given = {key.path for key in keys}
     returned = [Key(path, None) for path in shown if path not in given]
     identifier = _identifier([*keys, *returned], level, charset, force)
-    return Query(model, level, identifier, tuple(shown))
+    return Query(model, level, identifier, tuple(shown), chosen)
 
 
 def retrieve_query(
@@ -112,7 +117,7 @@ def retrieve_query(
             raise ValueError(f"{key}: a {operation} returns no attributes; give a value: {key}=VALUE")
     if not force:
         _check_unique(keys, level, operation)
-    return Query(model, level, _identifier(keys, level, charset, force), ())
+    return Query(model, level, _identifier(keys, level, charset, force))
 
 
 def _check_unique(keys: Sequence[Key], level: str | None, operation: str) -> None:
@@ -130,7 +135,7 @@ def _check_unique(keys: Sequence[Key], level: str | None, operation: str) -> Non
     if not any(str(key.path) == wanted for key in keys):
         at = "" if level is None else f" at level {level}"
         raise ValueError(
-            f"a {operation}{at} needs {wanted}: -k {wanted}=…; find it out with dicomnet find, or choose another --level"
+            f"a {operation}{at} needs {wanted}: -k {wanted}=…; find it out with dicomnet find, or give another --level"
         )
 
 

@@ -1,4 +1,7 @@
-"""Matches as lines: what stands in the columns, as text that is one line, whatever the peer put into it."""
+"""Matches as text and as JSON: what stands in the columns, whatever the peer put into it.
+
+The texts are what the peer sent, control characters included: who shows them sees to it that they are harmless.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +25,12 @@ def row(match: Dataset, columns: Iterable[Path]) -> list[str]:
 
 
 def value_text(match: Dataset, path: Path) -> str:
-    """The value at ``path``, empty if the match has none: text on one line, without control characters."""
+    """The value at ``path``, empty if the match has none."""
     try:
         element = element_at(match, path)
-        return "" if element is None else one_line(_text(element))
+        return "" if element is None else _text(element)
     except Exception:  # pydicom documents no closed set of errors for values that it cannot read
-        return one_line(_raw_text(match, path))
-
-
-def one_line(text: str) -> str:
-    """``text`` without what would command a terminal or end a line: such characters are written as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+        return _raw_text(match, path)
 
 
 def _text(element: Any) -> str:
@@ -64,11 +60,6 @@ def csv_line(cells: Iterable[str]) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(cells)
     return line.getvalue()
-
-
-def tab_line(cells: Iterable[str]) -> str:
-    """Tab-separated; there is no tab in a cell."""
-    return "\t".join(cells)
 
 
 def json_model(match: Dataset) -> dict[str, Any]:

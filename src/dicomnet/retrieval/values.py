@@ -24,7 +24,7 @@ _LONGEST_UID: Final = 64
 _AGE: Final = re.compile(r"\d{3}[DWMY]", re.ASCII)
 _CODE: Final = re.compile(r"[A-Z0-9_ *?]*", re.ASCII)
 _ONE_VALUE: Final = ("LT", "ST", "UT", "UR")  # a backslash is a character of them
-_TEXT: Final = frozenset("LO LT PN SH ST UC UT".split())  # those that a character set is for (PS3.5 6.1.2.3)
+_TEXT: Final = ("LO", "LT", "PN", "SH", "ST", "UC", "UT")  # those that a character set is for (PS3.5 6.1.2.3)
 _DAYS: Final = {"today": 0, "yesterday": -1}
 _EXAMPLES: Final = {
     "DA": "20240131, 20240101-20240131, 20240101-, -20240131, today, yesterday-today",
@@ -110,7 +110,7 @@ def _check_time(text: str, vr: str) -> None:
 def _check_uid(text: str, vr: str) -> None:
     if text and (len(text) > _LONGEST_UID or not _UID.fullmatch(text)):
         raise ValueError(
-            f"{text!r} is no UID, which has digits and dots, at most {_LONGEST_UID}, and no wildcards (PS3.4 C.2.2.2.2);"
+            f"{text!r} is no UID, which has at most {_LONGEST_UID} digits and dots, and no wildcards (PS3.4 C.2.2.2.2);"
             " a list is written 1.2.3\\1.2.4"
         )
 
@@ -131,8 +131,8 @@ def _check_name(text: str, vr: str) -> None:
     groups = text.split("=")
     if len(groups) > 3 or any(group.count("^") > 4 or len(group) > _GROUP for group in groups):
         raise ValueError(
-            f"{text!r} is no name of a person: family^given^middle^prefix^suffix, at most {_GROUP} characters, and up to"
-            " three such groups (alphabetic=ideographic=phonetic)"
+            f"{text!r} is no name of a person: family^given^middle^prefix^suffix, at most {_GROUP} characters, and up"
+            " to three such groups (alphabetic=ideographic=phonetic)"
         )
 
 
