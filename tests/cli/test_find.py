@@ -18,7 +18,7 @@ from pydicom.data import get_charset_files
 import dicomnet
 from dicomnet.models import query_class
 from tests.cli.conftest import Done
-from tests.cli.programs import COMMAND, HOST, dicomnet_command
+from tests.cli.programs import COMMAND, HOST
 from tests.cli.terminal import Terminal
 from tests.interop.test_worklist import PATIENTS, step, wlmscpfs
 
@@ -307,13 +307,13 @@ def test_values_cannot_command_the_terminal(archive: Archive) -> None:
 # --- real peers -----------------------------------------------------------------------------------------------------
 
 
-def test_a_worklist_of_dcmtk(dcmtk: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_worklist_of_dcmtk(command: Run, dcmtk: Callable[[str], Path], tmp_path: Path) -> None:
     """PS3.4 K.4.1: nested keys, in another character set than the answer."""
     with wlmscpfs(dcmtk, tmp_path / "peer", [step(PATIENTS[1]), step(PATIENTS[2], modality="MR")], "-csk") as server:
         peer = f"WORKLIST@{HOST}:{server.port}"
         modality = "ScheduledProcedureStepSequence[0].Modality"
-        done = dicomnet_command("find", peer, "--model", "worklist", "-k", f"{modality}=CT", "-k", "PatientName", "-q")
-        none = dicomnet_command("find", peer, "--model", "worklist", "-k", f"{modality}=US")
-    assert (done.returncode, done.stdout) == (0, f"CT\t{PATIENTS[1]}\n"), done.stderr
-    assert none.returncode == 0
-    assert "0 matches" in none.stderr
+        done = command("find", peer, "--model", "worklist", "-k", f"{modality}=CT", "-k", "PatientName", "-q")
+        none = command("find", peer, "--model", "worklist", "-k", f"{modality}=US")
+    assert (done.code, done.out) == (0, f"CT\t{PATIENTS[1]}\n"), done.err
+    assert none.code == 0
+    assert "0 matches" in none.err

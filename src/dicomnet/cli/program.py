@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "send": "Send files and folders to a peer (C-STORE).",
     "receive": "Store what peers send into a folder.",
     "find": "Ask a peer what it has, or what is scheduled (C-FIND).",
+    "get": "Retrieve instances into a folder (C-GET).",
+    "move": "Have a peer send instances to a destination (C-MOVE).",
     "probe": "Find out what a peer is, and why it fails.",
     "peers": "Names for peers: list, add, remove, test them.",
     "completion": "Let the shell complete commands, options and names.",

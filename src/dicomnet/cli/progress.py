@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.progress import (
@@ -16,6 +16,11 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+
+from dicomnet.cli.output import size_text
+
+if TYPE_CHECKING:
+    from dicomnet import SubOperations
 
 _PATIENCE: Final = 1.0  # seconds for a folder that does not answer
 _STEP: Final = 256  # files that are counted between two looks at whether it is still of interest
@@ -71,3 +76,47 @@ class FileBar:
         """One more file of so many bytes is done."""
         self._done += 1
         self._bytes.update(self._task, advance=size, files=self._done)
+
+
+class InstanceBar:
+    """Counts the sub-operations of a retrieval, and the bytes that come here. What is printed appears above it."""
+
+    def __init__(self, what: str) -> None:
+        self._progress = Progress(
+            TextColumn(what),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[done]} of {task.fields[of]} instances{task.fields[more]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=None, done=0, of="…", more="")
+        self._came = 0  # instances
+        self._size = 0
+        self._known = False  # whether the peer tells how many there are
+
+    def __enter__(self) -> InstanceBar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def came(self, size: int) -> None:
+        """One more instance of so many bytes is here."""
+        self._came += 1
+        self._size += size
+        self._progress.update(self._task, more=f", {size_text(self._size)}")
+        if not self._known:
+            self._progress.update(self._task, done=self._came)
+
+    def advance(self, counts: SubOperations) -> None:
+        """The peer has told how far it is."""
+        total = sum(counts)
+        if total:
+            self._known = True
+            done = total - counts.remaining
+            self._progress.update(self._task, total=total, completed=done, done=done, of=total)

@@ -176,7 +176,12 @@ def refused(error: StatusError, peer: Peer, service: str, query: Query) -> Failu
     text = f"{peer}: {meaning}, status 0x{status:04X}"
     if error.comment and error.comment != meaning:
         text += f": {error.comment}"
-    if status == Status.DATASET_MISMATCH and query.level in ("SERIES", "IMAGE"):
-        above = "StudyInstanceUID" if query.level == "SERIES" else "StudyInstanceUID and SeriesInstanceUID"
-        text += f"; at level {query.level} many want {above} too, or --relational"
+    if missing := _missing_above(query):
+        text += f"; at level {query.level} many want {' and '.join(missing)} too, or --relational"
     return Failure(text, PEER_FAILED)
+
+
+def _missing_above(query: Query) -> list[str]:
+    """The unique keys of the levels above that have no value (PS3.4 C.4.1.2.2.1)."""
+    above = {"SERIES": ["StudyInstanceUID"], "IMAGE": ["StudyInstanceUID", "SeriesInstanceUID"]}
+    return [name for name in above.get(query.level or "", []) if not query.identifier.get(name)]
