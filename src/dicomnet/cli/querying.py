@@ -93,7 +93,7 @@ def asks(operation: str) -> Callable[[Body], Body]:
     names = [name for name, uids in MODELS.items() if uids[_COLUMN[operation]] is not None]
     options = (
         click.option(
-            "-k", "--key", multiple=True, metavar="KEY[=VALUE]",
+            "--key", "-k", multiple=True, metavar="KEY[=VALUE]",
             help="What is wanted; can be repeated. A keyword, a tag or a path into sequences; without a value it is"
             " only returned: -k PatientName=DOE^* -k StudyDate=20240101- -k 0008,0061 -k 'Sequence[0].Modality=CT'"
             if operation == "find" else
