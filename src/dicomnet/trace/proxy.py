@@ -12,13 +12,15 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Protocol
 
 from dicomnet.config import Timeouts
 from dicomnet.errors import DicomNetworkError
 from dicomnet.trace.decoding import Decoder
+from dicomnet.trace.faults import Rule
+from dicomnet.trace.injecting import Injector, Rules
 from dicomnet.trace.recording import Recorder
 from dicomnet.trace.records import Address, Closed, Opened, Record
 from dicomnet.trace.relay import Relay, Tap, reset
@@ -48,6 +50,8 @@ class Proxy:
     requestor sees a reset.
     ``idle``: seconds without a byte after which a connection is closed; None for never.
 
+    ``faults``: the harm to do (``faults.parse_rule``); ``seed``: for its random bits.
+
     As a ``with`` block. Raises OSError if it cannot listen.
     """
 
@@ -59,6 +63,8 @@ class Proxy:
         peer_port: int,
         *,
         on_record: Callable[[Record], None],
+        faults: Sequence[Rule] = (),
+        seed: int = 0,
         writer: Writer | None = None,
         keep_datasets: int = 0,
         connect: float | None = _CONNECT,
@@ -67,6 +73,7 @@ class Proxy:
     ) -> None:
         self._peer = Address(peer_host, peer_port)
         self._writer, self._keep = writer, keep_datasets
+        self._rules = Rules(faults, seed)
         self._connect, self._idle = connect, idle
         self._listener = listen(host, port, _BACKLOG)
         address = self._listener.getsockname()
@@ -197,6 +204,10 @@ class Proxy:
         tap = None
         if self._writer is not None:
             tap = self._writer.open(opened.requestor, opened.acceptor, opened.time)
-        relay = Relay(near, far, decoder, self._recorder.put, wake=self._wake, tap=tap, idle=self._idle)
+        step = Injector(self._rules, decoder, self._recorder.put) if self._rules.rules else None
+        relay = Relay(near, far, decoder, self._recorder.put, wake=self._wake, tap=tap, step=step, idle=self._idle)
         who, how = relay.run()
+        if step is not None:  # what it holds was never whole
+            step.end(True)
+            step.end(False)
         self._recorder.put(decoder.end(who, how, time.time()))

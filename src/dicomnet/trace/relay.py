@@ -123,8 +123,10 @@ class Relay:
                 for flow in self._flows:
                     if (how := self._move(flow)) is not None:
                         return self._stop(how)
-                if all(flow.shut for flow in self._flows):
-                    return self._first, "closed"
+                if any(flow.shut for flow in self._flows) and all(
+                    flow.shut or flow.until == math.inf for flow in self._flows
+                ):
+                    return self._stop("closed", self._first)
                 if not self._wait():
                     return self._stop("closed")
                 self._look()
@@ -232,7 +234,7 @@ class Relay:
 
     # --- ending -----------------------------------------------------------------------------------------------------
 
-    def _stop(self, how: Literal["closed", "reset"]) -> Ending:
+    def _stop(self, how: Literal["closed", "reset"], who: bool | None = None) -> Ending:
         if how == "reset":
             return self._reset(None)
         for flow in self._flows:
@@ -240,7 +242,7 @@ class Relay:
                 flow.target.half_close()
                 if self._tap is not None:
                     self._tap.end(flow.from_requestor, time.time())
-        return None, how
+        return who, how
 
     def _reset(self, from_requestor: bool | None) -> Ending:
         if self._tap is not None:
