@@ -10,7 +10,7 @@ One idea: a rule reads like a sentence, and a rule that cannot be read is answer
 
 NAME is a PDU (A-ASSOCIATE-RQ, P-DATA-TF, ...), a message (C-STORE-RQ, N-GET-RSP, ...), or ``*-RQ``, ``*-RSP`` for all
 requests, all responses. TIME is a number with ms, s or min. Names are counted over all connections unless it says "in
-each connection"; bytes are counted from 1, in each connection, and are those from the requestor unless it says so.
+each connection"; bytes are counted from 1, in each connection, and are by default those from the requestor.
 """
 
 from __future__ import annotations
