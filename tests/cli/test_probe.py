@@ -24,6 +24,13 @@ Speaker = Callable[[bytes], str]
 _SOON = ("--timeout", "associate=0.2", "--timeout", "tls=0.2", "--timeout", "connect=1")
 
 
+@pytest.fixture(autouse=True)
+def little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither rates nor pauses are what these tests are about."""
+    monkeypatch.setattr("dicomnet.probe.pace._RATE_TIME", 0.02)
+    monkeypatch.setattr("dicomnet.probe.surveyor._PATIENCE", 0.0)
+
+
 def first_screen(done: Done) -> str:
     """What a newcomer sees without scrolling, as one line."""
     return " ".join(" ".join(done.out.splitlines()[:24]).split())

@@ -162,7 +162,7 @@ def command(
       dicomnet probe PACS@192.0.2.7:11112 --json | jq 'select(.event == "class")'
     """
     from dicomnet.probe import Plan, Store, survey
-    from dicomnet.probe.survey import TIMEOUTS
+    from dicomnet.probe.surveyor import TIMEOUTS
 
     tls, identity = settings.client_tls(), settings.identity()
     defaults = {name: getattr(TIMEOUTS, name) for name in TIMEOUTS.__slots__}

@@ -7,6 +7,6 @@ One idea: to find out and to show are apart. A survey returns values; ``page`` a
 from dicomnet.probe.contexts import Plan as Plan
 from dicomnet.probe.pace import Store as Store
 from dicomnet.probe.report import Report as Report
-from dicomnet.probe.survey import survey as survey
+from dicomnet.probe.surveyor import survey as survey
 
 __all__ = ["Plan", "Report", "Store", "survey"]

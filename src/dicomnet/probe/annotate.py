@@ -187,7 +187,7 @@ def _dump(data: bytes, offset: int) -> Iterator[Field]:
         yield Field(offset + _MOST, b"", f"and {len(data) - _MOST} bytes more")
 
 
-def lines(data: bytes, width: int = 96) -> Iterator[str]:
+def lines(data: bytes, width: int = 94) -> Iterator[str]:
     """The fields as lines: offset, bytes, meaning; long ones in several rows."""
     for field in fields(data):
         indent = "  " * field.depth

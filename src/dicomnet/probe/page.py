@@ -205,10 +205,10 @@ def _security(security: Security) -> Iterator[Block]:
 
 
 def _trust(security: Security) -> Iterator[Block]:
-    words = {True: "yes", False: "no", None: "could not be told"}[security.trusted]
+    words = {True: "yes, by", False: "no, not by", None: "could not be told, by"}[security.trusted]
     why = f" ({security.distrust})" if security.distrust else ""
     tone = {True: Tone.GOOD, False: Tone.BAD, None: Tone.PLAIN}[security.trusted]
-    yield Fact(f"trusted by {security.authority}", words + why, tone)
+    yield Fact("trusted", f"{words} {security.authority}{why}", tone)
 
 
 def _certificate(certificate: Certificate) -> Iterator[Block]:

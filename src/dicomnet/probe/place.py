@@ -96,11 +96,16 @@ def identify(peer: Peer, timeouts: Timeouts, received: bytes) -> Speaks:
         return Speaks(found.protocol, found.detail, found.inside, tuple(tried), found.data)
     for question, name, seconds in ((b"", "waiting for a greeting", _GREETING), (_HTTP_QUESTION, "HTTP", _ANSWER)):
         tried.append(name)
-        said = _ask(peer, timeouts, question, seconds)
+        said = _ask(peer, timeouts, question, _at_most(timeouts, seconds))
         if said and (found := recognised(said)) is not None:
             return Speaks(found.protocol, found.detail, tried=tuple(tried), data=said)
         received = received or said
     return Speaks("unknown" if received else "nothing", tried=tuple(tried), data=received[:_HEARD])
+
+
+def _at_most(timeouts: Timeouts, seconds: float) -> float:
+    """Who gives less time for an association does not wait longer for what is none."""
+    return seconds if timeouts.associate is None else min(seconds, timeouts.associate)
 
 
 def _ask(peer: Peer, timeouts: Timeouts, question: bytes, seconds: float) -> bytes:
@@ -118,7 +123,9 @@ def _conversed(link: Transport, question: bytes, seconds: float) -> bytes:
             link.send([question])
         while len(said) < _HEARD and (left := until - time.monotonic()) > 0:
             data = link.receive_within(left)
-            if not data:
+            if data is None:  # no time is left, or TLS has something for itself alone
+                continue
+            if not len(data):
                 break
             said += bytes(data)
             if b"\n" in said and not question:
@@ -134,7 +141,9 @@ def _try_tls(peer: Peer, timeouts: Timeouts) -> Speaks | None:
     """Whether it takes a TLS handshake; and if so, whether it is HTTP that speaks within."""
     try:
         sock = transport.connect(peer.host, peer.port, timeouts.connect)
-        link = transport.secure(sock, anything_goes(), _ANSWER, server_side=False, server_hostname=peer.host)
+        link = transport.secure(
+            sock, anything_goes(), _at_most(timeouts, _ANSWER), server_side=False, server_hostname=peer.host
+        )
     except DeadlineExceeded:
         return None
     except TransportError as error:
@@ -144,5 +153,5 @@ def _try_tls(peer: Peer, timeouts: Timeouts) -> Speaks | None:
         return None
     info = link.tls_info
     detail = f"{info.version}, {info.cipher}"
-    inside = recognised(_conversed(link, _HTTP_QUESTION, _ANSWER))
+    inside = recognised(_conversed(link, _HTTP_QUESTION, _at_most(timeouts, _ANSWER)))
     return Speaks("TLS", detail, "" if inside is None else f"{inside.protocol}: {inside.detail}")
