@@ -172,6 +172,12 @@ def test_rejections(listen: Listen, code: tuple[int, int, int], expected: Kind) 
     assert str(report.attempt.error) == str(AssociationRejected(*code))
 
 
+def test_a_peer_that_demands_an_identity(serve: Serve) -> None:
+    """PS3.7 D.3.3.7: it gives no reason, and is asked once more with a user name."""
+    report = ask(serve(require_identity=True))
+    assert kind(report) is Kind.WANTS_IDENTITY
+
+
 def test_an_abort_in_place_of_an_answer(listen: Listen) -> None:
     """PS3.8 Table 9-26"""
     report = ask(listen(says(b"\x07\0\0\0\0\x04\0\0\x02\x00")))

@@ -79,6 +79,11 @@ def agree(
     )
 
 
+def wants_identity(caller: Caller, request: Request) -> bool:
+    """Whether a peer that refuses an association accepts it with a user name, whatever that is (PS3.7 D.3.3.7)."""
+    return caller.call(request(identity=Identity.username(_USER))).error is None
+
+
 def _asking(identity: Identity | None) -> Identity:
     return replace(identity or Identity.username(_USER), response_requested=True)
 

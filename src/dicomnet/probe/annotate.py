@@ -16,6 +16,7 @@ from dicomnet.ul.pdu import APPLICATION_CONTEXT, HEADER_LENGTH, ContextResult, P
 
 _MOST: Final = 512  # bytes of what is no PDU that are shown
 _ROW: Final = 16  # bytes in a row of a dump
+_FIELD: Final = 8  # bytes in a row of a field, which leaves room for its meaning on a narrow terminal
 _DEEPEST: Final = 3  # items within items; the standard has two levels
 _NAMES: Final = {
     PduType.ASSOCIATE_RQ: "A-ASSOCIATE-RQ",
@@ -57,13 +58,14 @@ _RESULTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Some bytes and what they mean. ``depth``: how many items they are within."""
+    """Some bytes and what they mean. ``depth``: how many items they are within; ``dump``: their meaning is not known."""
 
     offset: int
     data: bytes
     meaning: str
     depth: int = 0
     hidden: bool = False
+    dump: bool = False
 
 
 def result_text(result: int | None) -> str:
@@ -182,31 +184,31 @@ def _item(kind: int, part: _Part, depth: int) -> Iterator[Field]:
 def _dump(data: bytes, offset: int) -> Iterator[Field]:
     for start in range(0, min(len(data), _MOST), _ROW):
         row = data[start : start + _ROW]
-        yield Field(offset + start, row, "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row))
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        yield Field(offset + start, row, text, dump=True)
     if len(data) > _MOST:
-        yield Field(offset + _MOST, b"", f"and {len(data) - _MOST} bytes more")
+        yield Field(offset + _MOST, b"", f"and {len(data) - _MOST} bytes more", dump=True)
 
 
-def lines(data: bytes, width: int = 94) -> Iterator[str]:
+def lines(data: bytes, width: int = 78) -> Iterator[str]:
     """The fields as lines: offset, bytes, meaning; long ones in several rows."""
     for field in fields(data):
-        indent = "  " * field.depth
-        rows = [field.data[at : at + _ROW] for at in range(0, len(field.data), _ROW)] or [b""]
+        size = _ROW if field.dump else _FIELD
+        rows = [field.data[at : at + size] for at in range(0, len(field.data), size)] or [b""]
         if field.hidden:
             rows = [b""]
         for number, row in enumerate(rows):
-            text = f"{'.. ' * min(len(field.data), 4) if field.hidden else row.hex(' ')}"
-            meaning = indent + field.meaning if number == 0 else ""
-            line = f"{field.offset + number * _ROW:04X}  {text:<{3 * _ROW}} {meaning}".rstrip()
-            yield from _folded(line, width)
+            shown = ".. " * min(len(field.data), size) if field.hidden else row.hex(" ")
+            meaning = "  " * field.depth + field.meaning if number == 0 else ""
+            line = f"{field.offset + number * size:04X}  {shown:<{3 * size}} {meaning}".rstrip()
+            yield from _folded(line, width, 7 + 3 * size)
 
 
-def _folded(line: str, width: int) -> Iterator[str]:
+def _folded(line: str, width: int, margin: int) -> Iterator[str]:
     """What does not fit goes on below its beginning."""
-    margin = " " * (7 + 3 * _ROW)
     while len(line) > width:
-        cut = line.rfind(" ", len(margin) + 8, width)
+        cut = line.rfind(" ", margin + 8, width)
         cut = cut if cut > 0 else width
         yield line[:cut]
-        line = margin + "  " + line[cut:].lstrip()
+        line = " " * (margin + 4) + line[cut:].lstrip()
     yield line

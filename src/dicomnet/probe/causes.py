@@ -50,6 +50,7 @@ class Kind(StrEnum):
     BUSY = "busy"
     FULL = "full"
     REJECTED = "rejected"
+    WANTS_IDENTITY = "wants-identity"
     ABORTED = "aborted"
     NO_CONTEXT = "no-context"
     LATE = "late"
@@ -338,6 +339,15 @@ CAUSES: Final[dict[Kind, Cause]] = {
             _PEER_LOG,
             ("use a title that the peer knows", "dicomnet probe {peer} --calling TITLE"),
             ("give a user name", "dicomnet probe {peer} --identity-username NAME"),
+        ),
+    ),
+    Kind.WANTS_IDENTITY: Cause(
+        "it wants a user identity: --identity-username NAME",
+        "The peer is a DICOM system and runs. It lets in only those who give a user identity, and none was given.",
+        ("the peer is set to demand a user name, with or without a passcode or a token",),
+        (
+            ("give a user name", "dicomnet probe {peer} {options} --identity-username NAME"),
+            ("ask the peer's administrator for a user of this system, and which kind of identity it takes", ""),
         ),
     ),
     Kind.ABORTED: Cause(

@@ -34,7 +34,7 @@ def page_of(report: Report, *, everything: bool = False) -> Page:
     sections: list[Section] = []
     if failure is not None:
         sections += _wrong(report)
-    if report.attempt is not None and (everything or report.attempt.error is not None):
+    if report.attempt is not None and report.attempt.error is not None:
         sections += _asked(report.attempt)
     sections += [
         Section("Who it is", tuple(_identity(report))),
@@ -44,9 +44,10 @@ def page_of(report: Report, *, everything: bool = False) -> Page:
         Section("Services", tuple(services.facts(report.classes) if report.classes is not None else ())),
         Section("Association", tuple(_association(report))),
         Section("Speed", tuple(_speed(report))),
-        Section("Not found out", tuple(Paragraph(note) for note in report.notes)),
+        Section("Notes", tuple(Paragraph(note) for note in report.notes)),
     ]
     if everything and report.attempt is not None:
+        sections += _asked(report.attempt) if report.attempt.error is None else ()
         sent = tuple(_bytes([one for one in report.attempt.exchanged if one.sent]))
         sections.append(Section("What was asked, byte by byte", sent))
     if everything and report.classes is not None:
@@ -69,7 +70,8 @@ def _verdict(report: Report) -> str:
         parts.append(f"answers C-ECHO (in {_ms(report.timing.median)})")
     if report.classes is not None:
         stored = report.classes.of(storage=True)
-        parts.append(f"takes {sum(one.accepted for one in stored)} of {len(stored)} storage SOP classes")
+        taken = sum(one.accepted for one in stored)
+        parts.append(f"takes {taken} of {len(stored)} storage SOP classes" if taken else "takes nothing to store")
     return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1] + "."
 
 

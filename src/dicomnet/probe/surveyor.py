@@ -139,6 +139,8 @@ class _Survey:
     def _failed(self, report: Report, attempt: Attempt) -> Report:
         kind = _kind(attempt)
         speaks: Speaks | None = None
+        if kind is Kind.REJECTED and self.options.identity is None and not self.stop():
+            kind = Kind.WANTS_IDENTITY if agreed.wants_identity(self.caller, self.request) else kind
         if attempt.tls:
             kind = self._without_tls(kind)
         elif kind in _TLS_PLEASE:

@@ -42,7 +42,8 @@ def _block(block: Block, width: int) -> Iterator[str]:
                 yield from _wrapped(f"{number}. {item}", width, _INDENT, "     ")
         case Commands(steps):
             for step in steps:
-                yield from _wrapped(f"- {step.what}" + (":" if step.command else ""), width, _INDENT, "    ")
+                colon = ":" if step.command and step.what[-1:].isalnum() else ""
+                yield from _wrapped(f"- {step.what}{colon}", width, _INDENT, "    ")
                 if step.command:
                     yield f"      $ {step.command}"  # in one line, to be copied
         case Table(heads, rows):
