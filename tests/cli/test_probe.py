@@ -110,7 +110,7 @@ def test_what_came_back_is_shown_byte_by_byte(command: Command, speaker: Speaker
     """PS3.8 Table 9-21"""
     done = command("probe", speaker(b"\x03\0\0\0\0\x04\0\x01\x01\x03"))
     assert re.search(r"^  0000  03 +PDU type: A-ASSOCIATE-RJ$", done.out, re.M)
-    assert re.search(r"^  0009  03 +reason 3; in all: association$", done.out, re.M)
+    assert re.search(r"^  0009  03 +reason 3; in all: association rejected", done.out, re.M)
 
 
 def test_a_silent_socket_is_3(command: Command) -> None:

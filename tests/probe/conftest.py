@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ import dicomnet
 from dicomnet.config import Timeouts
 
 HOST = "127.0.0.1"
-SOON = Timeouts(connect=2.0, tls=2.0, associate=0.3, response=2.0, release=0.5, closing=0.2, send=2.0)
+SOON = Timeouts(connect=20.0, tls=20.0, associate=20.0, response=20.0, release=5.0, closing=0.2, send=5.0)
+HASTY = replace(SOON, associate=0.3)  # for who never answers
 
 
 @pytest.fixture(autouse=True)

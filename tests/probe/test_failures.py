@@ -20,7 +20,7 @@ from dicomnet.errors import AssociationRejected
 from dicomnet.probe import Report, survey
 from dicomnet.probe.causes import CAUSES, Kind, fields_of, kind_of, line_of
 from dicomnet.probe.verdict import Situation, failure_for
-from tests.probe.conftest import HOST, SOON
+from tests.probe.conftest import HASTY, HOST, SOON
 
 Serve = Callable[..., str]
 Listen = Callable[[Callable[[socket.socket], None]], str]
@@ -104,7 +104,7 @@ def test_a_server_that_waits_for_a_line_is_found_by_asking_http(listen: Listen) 
                 connection.settimeout(0.5)
                 connection.recv(1)
 
-    report = ask(listen(talk))
+    report = ask(listen(talk), timeouts=HASTY)
     assert kind(report) is Kind.OTHER_PROTOCOL
     assert report.speaks is not None
     assert report.speaks.protocol == "HTTP"
@@ -118,7 +118,7 @@ def test_a_greeting_before_any_question(listen: Listen) -> None:
 
 def test_a_silent_socket() -> None:
     with socket.create_server((HOST, 0)) as listener:
-        report = ask(f"SCP@{HOST}:{listener.getsockname()[1]}")
+        report = ask(f"SCP@{HOST}:{listener.getsockname()[1]}", timeouts=HASTY)
     assert kind(report) is Kind.SILENT
     assert report.speaks is not None
     assert report.speaks.protocol == "nothing"
@@ -129,7 +129,7 @@ def test_one_that_closes_at_once(listen: Listen) -> None:
 
 
 def test_bytes_without_a_meaning_are_kept(listen: Listen) -> None:
-    report = ask(listen(says(bytes(range(0x90, 0xB0)))))
+    report = ask(listen(says(bytes(range(0x90, 0xB0)))), timeouts=HASTY)
     assert kind(report) is Kind.NOT_DICOM
     assert report.attempt is not None
     assert report.attempt.received == bytes(range(0x90, 0xB0))

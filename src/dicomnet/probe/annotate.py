@@ -58,7 +58,7 @@ _RESULTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Some bytes and what they mean. ``depth``: how many items they are within; ``dump``: their meaning is not known."""
+    """Some bytes and what they mean. ``depth``: how many items they are within; ``dump``: that is unknown."""
 
     offset: int
     data: bytes
