@@ -11,8 +11,9 @@ import pytest
 import dicomnet
 from dicomnet import ExtendedQuery
 from dicomnet.models import get_classes
-from dicomnet.probe import Plan, Report, catalogue, survey
+from dicomnet.probe import Plan, Report, catalogue, survey, text
 from dicomnet.probe.contexts import examine
+from dicomnet.probe.page import page_of
 from dicomnet.ul import negotiation, pdu
 from tests.probe.conftest import SOON
 
@@ -83,6 +84,17 @@ def test_it_stops_when_it_is_told_to(serve: Serve) -> None:
     assert report.attempt is not None
     assert report.classes is None
     assert any("interrupted" in note for note in report.notes)
+
+
+def test_what_was_not_asked_is_not_told(serve: Serve) -> None:
+    """Interrupted after the SOP classes: nothing is said of windows and identities."""
+    steps: list[str] = []
+    peer = serve(contexts=CONTEXTS)
+    options: dict[str, Any] = {"advance": lambda step, done, of: steps.append(step)}
+    report = ask(peer, stop=lambda: "asking about SOP classes" in steps, **options)
+    assert report.negotiated is not None
+    assert not report.negotiated.asked
+    assert not any("user identity" in line and "none" not in line for line in text.lines(page_of(report)))
 
 
 def test_what_the_server_agrees_to_is_told(serve: Serve) -> None:

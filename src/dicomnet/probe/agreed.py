@@ -72,6 +72,7 @@ def agree(
     answered = window.answer.user.async_ops if window.answer is not None else None
     return replace(
         first,
+        asked=True,
         window=answered,
         extended=tuple(_extended(caller, request, classes)),
         identity_answer=_answers(caller.call(request(identity=_asking(identity)))),

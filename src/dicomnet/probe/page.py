@@ -71,7 +71,9 @@ def _verdict(report: Report) -> str:
     if report.classes is not None:
         stored = report.classes.of(storage=True)
         taken = sum(one.accepted for one in stored)
-        parts.append(f"takes {taken} of {len(stored)} storage SOP classes" if taken else "takes nothing to store")
+        so_far = "" if report.classes.complete else ", as far as it was asked"
+        found = f"takes {taken} of {len(stored)} storage SOP classes" if taken else "takes nothing to store"
+        parts.append(found + so_far)
     return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1] + "."
 
 
@@ -234,7 +236,7 @@ def _association(report: Report) -> Iterator[Block]:
     length = negotiated.max_pdu_length
     words = {None: "not told", 0: "unlimited"}.get(length, f"{length} bytes")
     yield Fact("longest PDU that it receives", words)
-    if report.classes is None:
+    if report.classes is None or not negotiated.asked:
         return
     invoked, performed = negotiated.window or (1, 1)
     silent = " (it did not answer to 16)" if negotiated.window is None else ""

@@ -171,7 +171,7 @@ class Classes:
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """What else the peer agreed to.
+    """What else the peer agreed to. ``asked``: it was asked for what stands behind the product.
 
     ``max_pdu_length``: None if it did not say, 0 is unlimited. ``window``: (invoked, performed), asked for as 16 and
     16; None: not answered, which is (1, 1). ``extended``: SOP class UID, name and what it supports.
@@ -185,6 +185,7 @@ class Negotiated:
     product: str
     window: tuple[int, int] | None = None
     extended: tuple[tuple[str, str, str], ...] = ()
+    asked: bool = False
     identity_answer: bool | None = None
     identity_demanded: bool | None = None
 

@@ -33,7 +33,7 @@ def _section(section: Section, width: int) -> Iterator[str]:
 def _block(block: Block, width: int) -> Iterator[str]:
     match block:
         case Fact(label, text, tone):
-            mark = "" if text.startswith(("yes", "no")) else _MARKS[tone]
+            mark = "" if text.startswith(("yes", "no,")) or text == "no" else _MARKS[tone]
             yield from _fact(label, mark + text, width)
         case Paragraph(text):
             yield from _wrapped(text, width, _INDENT)
