@@ -19,7 +19,7 @@ help:
 	@echo 'make lint       format, lint and type checks'
 	@echo 'make format     rewrite the sources as lint wants them'
 	@echo 'make bench      the benchmarks, into benchmarks/results (QUICK=1: a short run)'
-	@echo 'make docs       the manual, in docs/_build/html; a warning is an error'
+	@echo 'make docs       the manual in docs/_build/html, pages for man in docs/_build/man; a warning is an error'
 	@echo 'make clean      remove what was built; the environment $(VENV) stays'
 
 demo: $(VENV)/.with-cli
@@ -46,7 +46,8 @@ bench: $(VENV)/.with-test
 docs: $(VENV)/.with-docs
 	$(VENV)/bin/python docs/commands.py
 	$(RUN) sphinx --fail-on-warning --keep-going --quiet -b html -d docs/_build/doctrees docs docs/_build/html
-	@echo 'docs/_build/html/index.html'
+	$(RUN) sphinx --fail-on-warning --keep-going --quiet -b man -d docs/_build/doctrees docs docs/_build/man
+	@echo 'docs/_build/html/index.html and, for man -l, docs/_build/man/*'
 
 clean:
 	rm -rf build dist docs/_build htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -70,6 +70,7 @@ class Profile:
     maximum: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED
 
 
+#: The profiles of PS3.15 Annex B, by the names that ``profile`` takes.
 PROFILES: Final[Mapping[str, Profile]] = {
     profile.name: profile
     for profile in (

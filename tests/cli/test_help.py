@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from dicomnet.cli.program import COMMANDS
+from dicomnet.cli.program import COMMANDS, GROUPS
 from tests.cli.conftest import Done
 from tests.cli.programs import dicomnet_command
 
-_HEAVY = ("pydicom", "ssl", "rich", "asyncio", "logging", "dicomnet.blocking", "dicomnet.dataset")
+_HEAVY = ("pydicom", "ssl", "rich", "asyncio", "logging", "socket", "dicomnet.blocking", "dicomnet.dataset")
 
 
 @pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)])
@@ -34,6 +34,45 @@ def test_every_option_is_explained_with_an_example(command: Callable[..., Done],
         flag = option.opts[-1]
         assert option.help, flag
         assert option.is_flag or option.count or flag in option.help, f"{flag} has no example"
+
+
+# Those that need no network have none of its options.
+_WITHOUT = ("completion",)
+_SHARED = {
+    *("--help", "--json", "--verbose", "--quiet", "--calling", "--timeout"),
+    *("--tls", "--tls-profile", "--tls-ca", "--tls-crl", "--tls-cert", "--tls-key", "--tls-key-password-file"),
+    *("--tls-verify", "--tls-no-verify", "--identity-username", "--identity-passcode", "--identity-passcode-file"),
+    *("--identity-kerberos", "--identity-saml", "--identity-jwt"),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in _WITHOUT])
+def test_the_shared_options_are_the_same_everywhere(name: str) -> None:
+    """The very same: help text, type and place in the help."""
+    own = {option.opts[-1]: option for option in _options(name)}
+    echo = {option.opts[-1]: option for option in _options("echo")}
+    assert own.keys() | {"--help"} >= _SHARED
+    for flag in _SHARED - {"--help", "--calling"}:  # who listens may let in several calling titles
+        assert own[flag].to_info_dict() == echo[flag].to_info_dict()
+        assert own[flag].section == echo[flag].section
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in _WITHOUT])
+def test_wrong_usage_is_an_object_with_json(command: Callable[..., Done], name: str) -> None:
+    """The last line, with what stands on stderr."""
+    done = command(name, "--json", "--no-such-option")
+    assert done.code == 2
+    assert done.events == [
+        {"event": "error", "message": done.err.split(": ", 1)[1].partition(" (try: ")[0].strip(), "exit_code": 2}
+    ]
+
+
+def test_every_command_has_a_place_in_the_help() -> None:
+    assert sorted(name for names in GROUPS.values() for name in names if name in COMMANDS) == sorted(COMMANDS)
+
+
+def test_a_misspelt_command_is_guessed(command: Callable[..., Done]) -> None:
+    assert "did you mean receive?" in command("recieve").err
 
 
 def _options(name: str) -> list[object]:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import select
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
@@ -30,6 +29,8 @@ class Interrupt:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupt:
+        import socket  # not for a help, which it would make slower than all else together
+
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         # The interpreter itself writes to it: that ends a wait also where signals do not interrupt one (Windows).

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-import shutil
-import traceback
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,8 +66,18 @@ class _Help(click.HelpFormatter):
 
     def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None) -> None:
         if width is None:
-            width = max(min(shutil.get_terminal_size().columns, max_width or _WIDEST) - 2, _NARROWEST)
+            width = max(min(_columns(), max_width or _WIDEST) - 2, _NARROWEST)
         super().__init__(indent_increment, width)
+
+
+def _columns() -> int:
+    """As ``shutil`` has it, whose import takes longer than our own code."""
+    with contextlib.suppress(ValueError):
+        if (columns := int(os.environ.get("COLUMNS", "0"))) > 0:
+            return columns
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # no stdout, a closed one, or no terminal
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns  # type: ignore[union-attr]
+    return 80
 
 
 class Context(click.Context):
@@ -210,6 +220,8 @@ def _frame(body: Body, calling: Callable[[Body], Body], *, filled: bool) -> Body
             return INTERRUPTED
         except Exception as error:
             if verbose > 1:
+                import traceback
+
                 traceback.print_exc()
             failure = error if isinstance(error, click.ClickException) else _bug(error)
             if output.json:
