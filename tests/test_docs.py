@@ -9,6 +9,7 @@ import shlex
 import threading
 import time
 import tomllib
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import IntEnum
@@ -299,3 +300,19 @@ def anchors(page: Path) -> set[str]:
     """Of the headings, as GitHub and MyST make them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------
+
+PICTURES = sorted((DOCS / "images").glob("dicomnet-*.svg"))
+
+
+@pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
+def test_a_picture_is_small_well_formed_and_shows_its_command(path: Path) -> None:
+    """``python -m docs.screenshots`` draws them from real runs."""
+    data = path.read_bytes()
+    assert len(data) <= 60_000
+    texts = [element.text or "" for element in ElementTree.fromstring(data).iter() if element.tag.endswith("}text")]
+    name = path.stem.removeprefix("dicomnet-")
+    assert any(text.startswith(f"$ dicomnet {name} ") for text in texts)
+    assert name in COMMANDS

@@ -130,6 +130,12 @@ class Terminal:
         return "\n".join([*above, self.visible])
 
     @property
+    def rows(self) -> list[list[Any]]:
+        """The cells of what is visible: pyte's, with ``data``, ``fg``, ``bg``, ``bold``, ``reverse``."""
+        columns = range(self._screen.columns)
+        return [[self._screen.buffer[y][x] for x in columns] for y in range(self._screen.lines)]
+
+    @property
     def colours(self) -> set[str]:
         """The colours that all that was drawn is written in; ``default`` is none."""
         lines = [*self._screen.history.top, *self._screen.buffer.values()]

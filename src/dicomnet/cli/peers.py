@@ -190,7 +190,7 @@ def _add(words: tuple[str, ...], here: bool, output: Output) -> int:
     path, trusted = _file(here)
     text = book.read_text(path, trusted=trusted) if path.exists() else ""
     _write(path, editing.with_peer(text, path, name, str(peer), _noted(path)))
-    output.detail("added", f"{name} is {peer}, in {path}", name=name, address=str(peer), file=str(path))
+    output.detail("added", f"{name} is {peer}, in {_short(path)}", name=name, address=str(peer), file=str(path))
     return 0
 
 
@@ -244,7 +244,7 @@ def _remove(names: tuple[str, ...], output: Output) -> int:
     for name in names:
         entry = _found(book, name)
         _write(entry.file, editing.without_peer(read_text(entry.file, trusted=True), entry.file, name))
-        output.detail("removed", f"{name} is removed from {entry.file}", name=name, file=str(entry.file))
+        output.detail("removed", f"{name} is removed from {_short(entry.file)}", name=name, file=str(entry.file))
         if further := [other.file for other in book.contents if other.file != entry.file and name in other.peers]:
             output.problem(f"{name} is now what {further[0]} says of it")
     return 0
