@@ -18,7 +18,7 @@ from dicomnet.cli.program import COMMANDS
 _ROUNDS = 15
 _PASS, _CLICK = "python -c pass", "python -c 'import click'"
 # What no help may load; a test holds it.
-_HEAVY = ("pydicom", "ssl", "asyncio", "logging", "rich", "socket")
+_HEAVY = ("pydicom", "ssl", "asyncio", "logging", "rich")
 
 
 def contenders() -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from dicomnet.cli.program import COMMANDS, GROUPS
 from tests.cli.conftest import Done
 from tests.cli.programs import dicomnet_command
 
-_HEAVY = ("pydicom", "ssl", "rich", "asyncio", "logging", "socket", "dicomnet.blocking", "dicomnet.dataset")
+_HEAVY = ("pydicom", "ssl", "rich", "asyncio", "logging", "dicomnet.blocking", "dicomnet.dataset")
 
 
 @pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)])

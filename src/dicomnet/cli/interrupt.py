@@ -69,6 +69,8 @@ class Interrupt:
         """While this lasts the first signal calls ``action``, on a thread of its own: the main one may be waiting for a
         peer, and goes on waiting after a signal.
         """
+        import socket
+
         told, tell = socket.socketpair()
 
         def watch() -> None:
