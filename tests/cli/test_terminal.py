@@ -89,9 +89,8 @@ def test_receiving_tells_where_it_listens_and_ends_in_order(tmp_path: Path, how:
     assert "Traceback" not in terminal.screen
 
 
-@pytest.mark.parametrize("columns", [40, 200])
-def test_the_demo_fits_into_any_window(columns: int) -> None:
-    with run("demo", columns=columns) as terminal:
+def test_the_demo_fits_into_a_narrow_window() -> None:
+    with run("demo", columns=40) as terminal:
         assert terminal.wait() == 0
     assert len(terminal.screen.splitlines()) > 20
     assert terminal.colours - {"default"}
@@ -123,7 +122,7 @@ def test_no_color_is_obeyed() -> None:
     assert terminal.colours == {"default"}
 
 
-@pytest.mark.parametrize("arguments", [["demo"], ["--help"], ["send", "--help"]])
+@pytest.mark.parametrize("arguments", [["demo"], ["--help"]])
 def test_a_terminal_that_is_not_utf_8_gets_what_it_can_show(arguments: list[str]) -> None:
     with run(*arguments, locale="C") as terminal:
         assert terminal.wait() == 0
