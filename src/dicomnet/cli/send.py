@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from dicomnet.cli.confirming import EVENTS as CONFIRMATION_EVENTS, Confirm, confirmable
 from dicomnet.cli.interrupt import Interrupt
 from dicomnet.cli.options import (
     HALF_WAY,
@@ -60,7 +61,9 @@ _EVENTS: Final = {
 }
 
 
-@click.command("send", cls=Command, events=_EVENTS, short_help="Send files and folders to a peer (C-STORE).")
+@click.command(
+    "send", cls=Command, events=_EVENTS | CONFIRMATION_EVENTS, short_help="Send files and folders to a peer (C-STORE)."
+)
 @click.argument("peer", type=peer_value, metavar="PEER")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(exists=True))
 @click.option(
@@ -92,6 +95,7 @@ _EVENTS: Final = {
     help="Write down what became of each file, and do not send what is there already: the same command again sends just"
     " what is missing: --ledger archive.ledger",
 )  # fmt: skip
+@confirmable
 @requestor
 def command(
     peer: Peer,
@@ -102,6 +106,7 @@ def command(
     window: int,
     processes: int,
     ledger: str | None,
+    confirm: Confirm,
     calling: str,
     settings: Settings,
     output: Output,
@@ -115,7 +120,7 @@ def command(
       dicomnet send PACS@192.0.2.7:11112 image.dcm
       dicomnet send PACS@192.0.2.7:11112 archive/2024 --calling ARCHIVE
       dicomnet send PACS@192.0.2.7:11112 archive/2024 --associations 4 --attempts 10
-      dicomnet send PACS@192.0.2.7:11112 archive/2024 --ledger 2024.ledger
+      dicomnet send PACS@192.0.2.7:11112 archive/2024 --ledger 2024.ledger --commit
       dicomnet send PACS@192.0.2.7:11112 study --json | jq 'select(.error)'
     """
     from dicomnet.sender import send
@@ -123,7 +128,11 @@ def command(
     tls = settings.client_tls()
     if tls is not None and processes > 1:
         raise click.UsageError("with TLS all is sent from one process: leave out --processes")
-    with Interrupt("interrupted; ending after the files under way (again: at once)") as interrupt, _ledger_errors():
+    with (
+        Interrupt("interrupted; ending after the files under way (again: at once)") as interrupt,
+        _ledger_errors(),
+        confirm.opened(ledger, peer, calling, settings, output) as confirmation,
+    ):
         report = _Report(peer, output)
         outcomes = send(
             paths,
@@ -139,14 +148,15 @@ def command(
             processes=processes,
             on_skipped=report.skip,
             stop=interrupt,
-            ledger=ledger,
+            ledger=confirmation.ledger,
         )
         with _bar(paths, output) as bar, contextlib.closing(outcomes):
             report.bar = bar
             for outcome in outcomes:
                 report.add(outcome)
         report.summarise(outcomes, interrupted=interrupt.is_set())
-    return INTERRUPTED if interrupt.is_set() else report.exit_code()
+        code = confirmation.run(interrupt, report.exit_code())
+    return INTERRUPTED if interrupt.is_set() else code
 
 
 @contextlib.contextmanager

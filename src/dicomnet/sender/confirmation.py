@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
 from dicomnet import scan
 from dicomnet.dataset import EncodedDataset, Path
-from dicomnet.errors import InvalidDataset
+from dicomnet.errors import DicomNetworkError, InvalidDataset
 
 if TYPE_CHECKING:
     from dicomnet.sender.outcome import Stop
@@ -143,7 +143,10 @@ class Link:
             association.abort()
 
     def close(self) -> None:
-        """Release it."""
+        """Release it. That this fails is of no interest: all answers are there."""
         association, self._association = self._association, None
         if association is not None:
-            association.__exit__(None, None, None)
+            try:
+                association.release()
+            except DicomNetworkError:
+                association.abort()

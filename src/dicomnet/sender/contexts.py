@@ -41,6 +41,8 @@ class Routes:
         """What is sent for ``file``. Raises NoAcceptedContext, InvalidDataset and OSError."""
         context_id = self._as_it_is.get(file.pair)
         if context_id is not None:
+            if file.derived_from:  # on an association before, and did not get there
+                file.goes_as(dataset.sop_instance_uid, dataset.sop_instance_uid)
             return Store(context_id, dataset, file)
         of_class = {
             context.transfer_syntax: context.id
@@ -55,6 +57,7 @@ class Routes:
         else:
             made, why = _made(dataset, candidates(of_class, lossy=self._transcode == "any"))
             if made is not None:
+                file.goes_as(dataset.sop_instance_uid, made.sop_instance_uid)
                 return Store(of_class[made.transfer_syntax], made, file)
             why = f"in {syntax}, but in {', '.join(map(_named, of_class))}{why}"
         raise NoAcceptedContext(f"the peer does not accept {_named(dataset.sop_class_uid)} {why}")

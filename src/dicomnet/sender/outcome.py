@@ -26,6 +26,8 @@ class Outcome:
     status, or empty. ``associated``: an association stood at the last attempt. ``sop_class_uid``, ``sop_instance_uid``,
     ``transfer_syntax``: of the file, or empty if it could not be looked at. ``recorded``: the ledger says that the peer
     has it already, with this status; nothing was sent. ``stamp``: with a ledger, the file's size and time.
+    ``derived_from``: if it had to be compressed with loss, the file's SOP Instance UID; ``sop_instance_uid`` is that of
+    the new instance that was sent then. Else empty.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class Outcome:
     transfer_syntax: str = ""
     recorded: bool = False
     stamp: Stamp | None = None
+    derived_from: str = ""
 
     @property
     def ok(self) -> bool:

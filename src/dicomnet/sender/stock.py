@@ -40,6 +40,11 @@ class File:
     attempts: int = 0  # how often it was sent
     failures: int = 0  # attempts that count: for which nothing else was to blame
     suspect: bool = False  # an association died of it, or of one that was sent with it
+    derived_from: str = ""  # the file's own SOP Instance UID, if it goes as another instance
+
+    def goes_as(self, own: str, sent: str) -> None:
+        """The file's own SOP Instance UID, and that of what goes out: another one if it is compressed with loss."""
+        self.sop_instance_uid, self.derived_from = sent, own if own != sent else ""
 
     def outcome(
         self, status: Status | None, error: Exception | None = None, comment: str = "", *, associated: bool = True
@@ -48,6 +53,7 @@ class File:
         return Outcome(
             *(self.found.path, status, error, self.attempts, self.size, comment, associated),
             *(self.pair[0], self.sop_instance_uid, self.pair[1], False, self.found.stamp),
+            self.derived_from,
         )
 
     @property

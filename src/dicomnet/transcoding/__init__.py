@@ -8,6 +8,7 @@ compressed is decoded again and compared. With ``lossy`` it becomes a new instan
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,7 @@ from dicomnet.config import Limits
 from dicomnet.dataset import UNCOMPRESSED, EncodedDataset, Path
 from dicomnet.errors import InvalidDataset
 from dicomnet.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN
-from dicomnet.transcoding.pixels import JPEG_2000, JPEG_2000_LOSSLESS, JPEG_LS, JPEG_LS_NEAR_LOSSLESS, RLE
+from dicomnet.transcoding.pixels import JPEG_2000, JPEG_2000_LOSSLESS, JPEG_LS, JPEG_LS_NEAR_LOSSLESS, RLE, WHAT_IS_LOST
 from dicomnet.transcoding.rewriting import Rewriter
 from dicomnet.ul.negotiation import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 
@@ -57,8 +58,8 @@ def transcode(dataset: EncodedDataset | Dataset | Path, transfer_syntax: str, *,
     endian ones. If the source was compressed with loss and does not say so, it does now (0028,2110).
 
     ``lossy``: compress with loss, in JPEG-LS Near-lossless (no sample is off by more than 2) or JPEG 2000 (5:1). The
-    result has a new SOP Instance UID, Lossy Image Compression with ratio and method, Image Type DERIVED, and names the
-    instance that it comes from (PS3.3 C.7.6.1.1.5).
+    result has a new SOP Instance UID (for the same instance the same one each time), Lossy Image Compression with ratio
+    and method, Image Type DERIVED, and names the instance that it comes from (PS3.3 C.7.6.1.1.5).
 
     Frames are worked on one at a time, and what is large waits in a temporary file. Big endian and deflated data sets
     are loaded whole. Raises InvalidDataset if that cannot be done, or not without loss; ImportError if it takes
@@ -92,8 +93,6 @@ def _is_long(source: EncodedDataset, wanted: str) -> bool:
 
 
 def _rewritten(source: EncodedDataset, transfer_syntax: str, *, lossy: bool) -> EncodedDataset:
-    from pydicom.uid import generate_uid
-
     limits = source._limits or _DEFAULT_LIMITS
     with source.view() as view:
         rewriter = Rewriter(source, view.data, view.passed, limits)
@@ -101,4 +100,10 @@ def _rewritten(source: EncodedDataset, transfer_syntax: str, *, lossy: bool) -> 
             return rewriter.native(transfer_syntax)
         if transfer_syntax not in REVERSIBLE and not lossy:
             raise InvalidDataset(f"nothing here can make {transfer_syntax} without loss")
-        return rewriter.compressed(transfer_syntax, lossy=lossy, new_uid=lambda: str(generate_uid(prefix=None)))
+        return rewriter.compressed(transfer_syntax, lossy=lossy, new_uid=lambda: _derived_uid(source, transfer_syntax))
+
+
+def _derived_uid(source: EncodedDataset, transfer_syntax: str) -> str:
+    """The same each time, so that what is sent again after a crash is not there twice (PS3.5 B.2: of a UUID)."""
+    name = f"{source.sop_instance_uid} {transfer_syntax} {WHAT_IS_LOST}"
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}"

@@ -27,6 +27,7 @@ JPEG_2000: Final = "1.2.840.10008.1.2.4.91"
 _NEAR: Final = 2
 # 5:1 is what national guidelines allow for CT and MR, the most sensitive; others may have more.
 _RATIO: Final = 5.0
+WHAT_IS_LOST: Final = f"near {_NEAR} ratio {_RATIO}"  # who changes these makes other instances
 
 # GDCM ends the whole process on some input, so it comes last; the others are tried where they are.
 _PREFERRED: Final = ("pylibjpeg", "pyjpegls", "pydicom")
