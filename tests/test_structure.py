@@ -22,7 +22,7 @@ PATHS = sorted(SOURCE.rglob("*.py"))
 
 # Who may import whom: what stands further up, or in the same row.
 LAYERS = (
-    ("errors", "config", "models"),
+    ("errors", "config", "models", "plain"),
     ("ul",),
     ("dimse",),
     ("part10", "spool", "scan", "flat", "views", "dataset", "ae", "identity", "credentials", "certificates", "tls"),
@@ -40,6 +40,7 @@ NOT_IN_THE_CORE = {
 # pydicom's dictionary of UIDs and its Dataset; its reader and writer are for dataset.py alone.
 MAY_IMPORT_PYDICOM = {
     *("dataset", "flat", "ae", "codec", "sender.contexts", "inbox.layout", "callbacks.associate", "callbacks.commands"),
+    "trace.wording",
     *("transcoding", "transcoding.pixels", "transcoding.lossy", "transcoding.rewriting"),
     *("probe.catalogue", "probe.pace"),
     *("sender.verifying", "sender.committing"),

@@ -14,8 +14,9 @@ from dicomnet import EncodedDataset
 from dicomnet.callbacks import DicomAssociate, DicomNet, NetError, PduType
 from dicomnet.callbacks.recorder import Entry
 from dicomnet.cli import demo, program
-from dicomnet.cli.ladder import ASCII, BOXES, Ladder, argument_text, call_text, fold, pdu_name
+from dicomnet.cli.ladder import Ladder, argument_text, call_text, fold, pdu_name
 from dicomnet.config import Timeouts
+from dicomnet.trace.drawing import ASCII, BOXES
 from tests.callbacks.recorder import CT, EXPLICIT, Scp, Scu, Stage
 from tests.callbacks.test_security import certificates
 from tests.cli.conftest import Done, command

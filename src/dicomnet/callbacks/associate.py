@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from dicomnet.ae import known_transfer_syntaxes
 from dicomnet.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, MAX_PDU_LENGTH, Identity
 from dicomnet.errors import LocalProtocolError
+from dicomnet.plain import printable
 from dicomnet.ul import negotiation, pdu
 from dicomnet.ul.negotiation import ContextLike, Policy
 from dicomnet.ul.pdu import (
@@ -294,7 +295,7 @@ class DicomAssociate:
         lines = [
             f"{kind}, version {self.version}",
             f"  called AE {self.called!r}, calling AE {self.calling!r}",
-            f"  application context {_name(self.application_context)}",
+            f"  application context {uid_text(self.application_context)}",
             f"  maximum length {length}",
             f"  implementation {self.implementation_class or '-'} {self.implementation_version_name}".rstrip(),
         ]
@@ -304,17 +305,17 @@ class DicomAssociate:
             lines.append(f"  user identity of type {self.user_identity.type}")
         if self.user_identity_response is not None:
             lines.append(f"  user identity response of {len(self.user_identity_response)} bytes")
-        lines += [f"  common extended negotiation for {_name(item.sop_class_uid)}" for item in self.common_extended]
+        lines += [f"  common extended negotiation for {uid_text(item.sop_class_uid)}" for item in self.common_extended]
         lines += [f"  unknown user item {kind:02X}H of {len(data)} bytes" for kind, data in self.unknown_user_items]
         for id, context in self._contexts.items():
             lines += self._context_lines(id, context)
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))  # UIDs and names are the peer's
 
     def _context_lines(self, id: int, context: _Context) -> list[str]:
         answer = "" if self.is_request else f": {ContextResult(context.result).name.replace('_', ' ').lower()}"
-        lines = [f"  context {id}: {_name(context.abstract)}{answer}"]
+        lines = [f"  context {id}: {uid_text(context.abstract)}{answer}"]
         if self.is_request or context.result == ContextResult.ACCEPTANCE:
-            lines += [f"    {_name(uid)}" for uid in context.transfers]
+            lines += [f"    {uid_text(uid)}" for uid in context.transfers]
         if context.abstract in self._roles:
             user, provider = self._roles[context.abstract]
             lines.append(f"    roles: SCU {'yes' if user else 'no'}, SCP {'yes' if provider else 'no'}")
@@ -330,7 +331,7 @@ def _result(result: int) -> int:
         raise LocalProtocolError(f"{result} is no result of a presentation context (0 to 4)") from None
 
 
-def _name(uid: str) -> str:
+def uid_text(uid: str) -> str:
     """A UID with its name, if the standard's dictionary has one."""
     from pydicom.uid import UID
 

@@ -28,7 +28,7 @@ class Services:
         raise NotImplementedError  # DicomNet's
 
     def _message(self, pid: int, message: Request | Response, ds: DatasetLike = None) -> None:
-        self._send(_call_name(message), pid, messages.command_set(message), ds)
+        self._send(call_name(message), pid, messages.command_set(message), ds)
 
     def _delivery(
         self, message: Request | Response, ds: EncodedDataset | None
@@ -324,8 +324,14 @@ def _kind(message: Request | Response) -> str:
     return "request" if type(message) is Request else "response"
 
 
-def _call_name(message: Request | Response) -> str:
+def call_name(message: Request | Response) -> str:
+    """The method that sends a message."""
     return f"send_{_NAMES[CommandField(message.command)]}_{_kind(message)}"
+
+
+def callback_name(message: Request | Response) -> str:
+    """The method that is told of a message."""
+    return f"on_receive_{_NAMES[CommandField(message.command)]}_{_kind(message)}"
 
 
 def _response(field: CommandField, mid: int, cls: str, st: int, **elements: Any) -> Response:

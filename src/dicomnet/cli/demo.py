@@ -318,7 +318,8 @@ def _tell_entries(entries: Sequence[Entry], output: Output) -> None:
 
 
 def _draw(entries: Sequence[Entry], output: Output, *, show_all: bool) -> None:
-    from dicomnet.cli.ladder import ASCII, BOXES, Ladder, fold
+    from dicomnet.cli.ladder import Ladder, fold
+    from dicomnet.trace.drawing import ASCII, BOXES
 
     drawn: Sequence[Entry | int] = entries if show_all else fold(entries, "send_c_store_request")
     if sys.stdout.isatty():

@@ -16,6 +16,7 @@ from dicomnet.callbacks.recorder import Entry
 from dicomnet.cli.output import size_text
 from dicomnet.dataset import EncodedDataset
 from dicomnet.dimse import command, messages
+from dicomnet.trace.drawing import Glyphs, arrow
 
 LEFT: Final = "SCU"  # every other name stands on the right
 _NARROWEST: Final = 72  # columns; below that lines are longer than the terminal
@@ -40,20 +41,6 @@ class Line:
     arrow: str
     right: str
     kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class Glyphs:
-    """What arrows and rules are made of."""
-
-    dash: str
-    to_right: str
-    to_left: str
-    fold: str
-
-
-ASCII: Final = Glyphs("-", ">", "<", "...")
-BOXES: Final = Glyphs("─", "▶", "◀", "⋮")
 
 
 def argument_text(value: Any) -> str:
@@ -221,14 +208,12 @@ class Ladder:
             name = pdu_name(entry, after)
         else:
             return ""
-        dash = self._glyphs.dash
-        room = self._middle - 3
-        if len(name) + 2 > room:
+        room = self._middle - 2
+        if len(name) + 3 > room:
             name = name.partition(" ")[0]  # without the size
-        label = f" {name} "[:room]
         if entry.who == LEFT:
-            return f"{self._glyphs.to_left}{label.center(room, dash)}".ljust(self._middle)
-        return f"  {label.center(room, dash)}{self._glyphs.to_right}"
+            return arrow(name, room, self._glyphs, to_right=False).ljust(self._middle)
+        return "  " + arrow(name, room, self._glyphs, to_right=True)
 
     def _line(self, time: str, left: str, arrow: str, right: str, kind: str) -> Line:
         return Line(time.ljust(self._time), left.ljust(self._side) + " ", arrow.ljust(self._middle) + " ", right, kind)

@@ -9,21 +9,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-
-def printable(text: str) -> str:
-    """``text`` as one line that cannot command a terminal, whatever a peer or a file name put into it."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-
-
-def size_text(size: float) -> str:
-    """A number of bytes for people."""
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.2f} GB"
+from dicomnet.plain import printable as printable, size_text as size_text  # the commands' and the library's
 
 
 class Output:
