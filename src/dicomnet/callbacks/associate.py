@@ -331,9 +331,15 @@ def _result(result: int) -> int:
         raise LocalProtocolError(f"{result} is no result of a presentation context (0 to 4)") from None
 
 
-def uid_text(uid: str) -> str:
-    """A UID with its name, if the standard's dictionary has one."""
+def uid_name(uid: str) -> str:
+    """The name of a UID in the standard's dictionary, or else the UID itself, whatever a peer has made of it."""
+    from pydicom import config
     from pydicom.uid import UID
 
-    name = UID(uid).name
+    return str(UID(uid, config.IGNORE).name)
+
+
+def uid_text(uid: str) -> str:
+    """A UID with its name, if the standard's dictionary has one."""
+    name = uid_name(uid)
     return uid if name == uid else f"{name} ({uid})"

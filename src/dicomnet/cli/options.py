@@ -140,6 +140,10 @@ _CALLERS: Final = _connection(
     "--calling", type=ae_title_value, metavar="AET", multiple=True,
     help="Let only this AE title in; can be repeated: --calling CT1 --calling CT2",
 )  # fmt: skip
+_OBSERVED: Final = _connection(
+    "--calling", type=ae_title_value, metavar="AET", multiple=True,
+    help="Show only associations that this AE title requests; can be repeated: --calling CT1 --calling CT2",
+)  # fmt: skip
 _SHARED: Final = (
     _connection(
         "--timeout", type=timeout_value, metavar="NAME=SECONDS", multiple=True,
@@ -202,6 +206,11 @@ def requestor(body: Body) -> Body:
 def acceptor(body: Body) -> Body:
     """A command that accepts associations: gets ``settings``, ``output``, and ``calling``, the titles that may call."""
     return _frame(body, _CALLERS, filled=False)
+
+
+def observer(body: Body) -> Body:
+    """A command that takes no part: gets ``settings``, ``output``, and ``calling``, the titles that are of interest."""
+    return _frame(body, _OBSERVED, filled=False)
 
 
 def _frame(body: Body, calling: Callable[[Body], Body], *, filled: bool) -> Body:

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "get": "Retrieve instances into a folder (C-GET).",
     "move": "Have a peer send instances to a destination (C-MOVE).",
     "probe": "Find out what a peer is, and why it fails.",
+    "trace": "Show what passes between two AEs.",
     "peers": "Names for peers: list, add, remove, test them.",
     "completion": "Let the shell complete commands, options and names.",
 }

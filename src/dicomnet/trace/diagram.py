@@ -127,7 +127,7 @@ def step_of(seen: Seen, offset: float, *, phi: bool) -> Step:
         left,
         right,
         tuple(wording.details(seen, phi=phi)),
-        _contexts(seen),
+        tuple(wording.contexts(seen)),
     )
 
 
@@ -171,19 +171,6 @@ def _with_status(name: str, message: messages.Request | messages.Response) -> st
     if isinstance(message, messages.Request):
         return f"{name}({message.message_id}, …)"
     return f"{name}({message.message_id}, 0x{message.status:04X}, …)"
-
-
-def _contexts(seen: Seen) -> tuple[tuple[bool, str], ...]:
-    record, proposal = seen.record, seen.proposal
-    if not (isinstance(record, Pdu) and isinstance(record.value, pdu.AssociateAc)):
-        return ()
-    proposed = {context.id: context.abstract_syntax for context in proposal.contexts} if proposal else {}
-    rows = []
-    for context in record.value.contexts:
-        accepted = context.result == pdu.ContextResult.ACCEPTANCE
-        how = wording.uid_name(context.transfer_syntax) if accepted else wording.result_text(context.result)
-        rows.append((accepted, f"{wording.uid_name(proposed.get(context.id, '')) or '?'}: {how}"))
-    return tuple(rows)
 
 
 def _address(address: Address) -> str:

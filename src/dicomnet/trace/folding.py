@@ -17,7 +17,6 @@ from dicomnet.trace.records import Message, Pdu
 from dicomnet.trace.wording import SLOW, kind
 from dicomnet.ul.pdu import PduType
 
-
 FEW: Final = 4  # messages that are not worth folding
 
 

@@ -16,10 +16,11 @@ from dicomnet.trace.drawing import Glyphs, arrow, fitted
 from dicomnet.trace.exchanges import Seen
 from dicomnet.trace.folding import Fold, Folder
 from dicomnet.trace.records import Closed, Fault, Garbage, Message, Opened, Pdu
-from dicomnet.trace.wording import details, kind, name, remark
+from dicomnet.trace.wording import contexts, details, kind, name, remark
 from dicomnet.ul.pdu import PduType
 
 SILENCE: Final = 1.0  # seconds; a longer gap on a connection gets a line of its own
+REFUSED: Final = 8  # presentation contexts that are named without being asked for
 _TIME: Final = 12  # columns of HH:MM:SS.mmm
 _ARROW: Final = 26  # columns between the lifelines; A-ASSOCIATE-RQ needs 18
 
@@ -49,7 +50,7 @@ class Ladder:
         self, glyphs: Glyphs, *, width: int | None = None, show_all: bool = False, verbose: int = 0, phi: bool = False
     ) -> None:
         self._glyphs = glyphs
-        self._width = width
+        self.width = width
         self._show_all = show_all
         self._verbose = verbose
         self._phi = phi
@@ -90,7 +91,7 @@ class Ladder:
         """What is being folded, in one line; empty if nothing is."""
         folds = [fold for folder in list(self._folders.values()) if (fold := folder.open) is not None]
         text = "   ".join(f"{fold.connection}: {fold.text()}" for fold in folds)
-        return text if self._width is None else fitted(text, self._width, self._glyphs)
+        return text if self.width is None else fitted(text, self.width, self._glyphs)
 
     def _lines(self, seen: Seen) -> Iterator[Line]:
         record = seen.record
@@ -98,9 +99,20 @@ class Ladder:
             yield self._line(record.connection, "", self._note(f"{seconds_text(seen.gap)} silence"), "", "fold")
         sort = kind(seen)
         yield self._line(record.connection, clock(record.time), self._rung(seen), remark(seen), sort)
-        if self._verbose:
+        if not self._verbose:
+            yield from self._refused(seen)
+        else:
             for text in self._details(seen):
                 yield self._line(record.connection, "", self._note(""), text, "detail")
+
+    def _refused(self, seen: Seen) -> Iterator[Line]:
+        """Presentation contexts without which things will not work: told also where nothing else is told in detail."""
+        refused = [text for accepted, text in contexts(seen) if not accepted]
+        for text in refused[:REFUSED]:
+            yield self._line(seen.record.connection, "", self._note(""), f"  refused: {text}", "warning")
+        if len(refused) > REFUSED:
+            more = f"  refused: {len(refused) - REFUSED} more; all with -v"
+            yield self._line(seen.record.connection, "", self._note(""), more, "warning")
 
     def _details(self, seen: Seen) -> list[str]:
         if isinstance(seen.record, Garbage) and self._verbose < 2:
@@ -123,8 +135,8 @@ class Ladder:
         return self._line(fold.connection, clock(fold.ended), self._note(self._glyphs.fold), fold.text(), "fold")
 
     def _line(self, connection: int, time: str, rung: str, text: str, sort: str) -> Line:
-        if self._width is not None:
-            text = fitted(text, max(16, self._width - _TIME - _ARROW - 8), self._glyphs)
+        if self.width is not None:
+            text = fitted(text, max(16, self.width - _TIME - _ARROW - 8), self._glyphs)
         return Line(time, connection, rung, text, sort)
 
 

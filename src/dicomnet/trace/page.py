@@ -26,9 +26,11 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var
   margin: 0 auto; padding: 24px }
 h1 { font-size: 24px; margin: 0 } h2 { font-size: 18px; margin: 32px 0 12px } .soft { color: var(--soft) }
 .tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 20px 0 }
-.tile { background: var(--box); border: 1px solid var(--line); border-radius: 6px; padding: 10px 16px; min-width: 110px }
+.tile { background: var(--box); border: 1px solid var(--line); border-radius: 6px;
+  padding: 10px 16px; min-width: 110px }
 .tile b { display: block; font-size: 20px; font-variant-numeric: tabular-nums } .bad, .failure b { color: var(--bad) }
-.tile span { color: var(--soft); font-size: 13px } .tile.bad b { color: var(--bad) } .tile.good b { color: var(--good) }
+.tile span { color: var(--soft); font-size: 13px } .tile.bad b { color: var(--bad) }
+.tile.good b { color: var(--good) }
 table { border-collapse: collapse } td, th { text-align: left; padding: 4px 16px 4px 0; vertical-align: top }
 th { color: var(--soft); font-weight: 500; font-size: 13px } td.number { text-align: right }
 svg { width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px }

@@ -1,7 +1,7 @@
 """Records in words: names, what is asked and answered, and the parts of a PDU or a command set line by line.
 
-One idea: nothing of a patient is said unless ``phi`` asks for it: data sets, and of these also the keys of queries, stay
-a size. All text is one line that cannot command a terminal.
+One idea: nothing of a patient is said unless ``phi`` asks for it: data sets, and that is the keys of queries, too,
+stay a size. All text is one line that cannot command a terminal.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Literal, assert_never
 
+from dicomnet.callbacks import associate
 from dicomnet.callbacks.associate import DicomAssociate
 from dicomnet.dataset import EncodedDataset
 from dicomnet.dimse import command as c
@@ -46,10 +47,8 @@ def pdu_name(number: int) -> str:
 
 
 def uid_name(uid: str) -> str:
-    """The name of a UID in the standard's dictionary, or else the UID."""
-    from pydicom.uid import UID
-
-    return printable(str(UID(uid).name))
+    """The name of a UID, or else the UID, printable."""
+    return printable(associate.uid_name(uid))
 
 
 def address_text(address: Address) -> str:
@@ -162,6 +161,8 @@ def _message_parts(message: Message, seen: Seen) -> Iterator[str]:
     yield f"#{number}" if isinstance(number, int) else "without a Message ID"
     if status_of(message) is not None:
         yield status_text(message)
+        if (instance := sop_instance(message, seen)) and kind(seen) in ("failure", "warning"):
+            yield f"of {instance}"
         if counts := counts_text(message.command):
             yield counts
     else:
@@ -226,6 +227,27 @@ def text_of(message: Message, element: int) -> str:
     """An element of the command set that is text; empty if it is not there, or is none."""
     value = message.command.get(element)
     return value if isinstance(value, str) else ""
+
+
+def sop_instance(message: Message, seen: Seen) -> str:
+    """The SOP instance UID of a message, or of the request that it answers; empty if there is none."""
+    elements = c.AFFECTED_SOP_INSTANCE_UID, c.REQUESTED_SOP_INSTANCE_UID
+    messages = [message] if seen.request is None else [message, seen.request]
+    return next((uid for one in messages for element in elements if (uid := text_of(one, element))), "")
+
+
+def contexts(seen: Seen) -> list[tuple[bool, str]]:
+    """Of an A-ASSOCIATE-AC: whether each presentation context was accepted, and what it is."""
+    record = seen.record
+    if not (isinstance(record, Pdu) and isinstance(record.value, pdu.AssociateAc)):
+        return []
+    proposed = {one.id: one.abstract_syntax for one in seen.proposal.contexts} if seen.proposal else {}
+    rows = []
+    for context in record.value.contexts:
+        accepted = context.result == pdu.ContextResult.ACCEPTANCE
+        how = uid_name(context.transfer_syntax) if accepted else result_text(context.result)
+        rows.append((accepted, f"{uid_name(proposed.get(context.id, '')) or f'context {context.id}'}: {how}"))
+    return rows
 
 
 def _closed(record: Closed, unanswered: tuple[Message, ...]) -> str:
@@ -311,7 +333,8 @@ def _value_text(element: int, value: int | str | tuple[int, ...] | bytes, messag
 def _dataset_lines(message: Message, phi: bool) -> Iterator[str]:
     if message.dataset_size is None:
         return
-    yield f"  data set of {message.dataset_size:,} bytes, {uid_name(message.transfer_syntax) or 'transfer syntax unknown'}"
+    syntax = uid_name(message.transfer_syntax) or "transfer syntax unknown"
+    yield f"  data set of {message.dataset_size:,} bytes, {syntax}"
     if not phi:
         return
     if message.dataset is None:
