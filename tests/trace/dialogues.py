@@ -1,4 +1,4 @@
-"""Associations as bytes, and as what is seen of them: written down as a dialogue, decoded by the decoder of the trace."""
+"""Associations as bytes, and what is seen of them: written down as dialogues, decoded by the decoder of the trace."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from dicomnet.config import Identity
+from dicomnet.dimse import messages
 from dicomnet.dimse.messages import CommandField, Request, Response
 from dicomnet.dimse.status import Status
 from dicomnet.trace.drawing import ASCII, BOXES, arrow
@@ -96,7 +97,7 @@ def test_a_message_id_may_be_used_by_both_sides() -> None:
     dialogue = Dialogue().associate()
     dialogue.message(Request(CommandField.C_GET, 1, "1.2.3"), context=5)
     store = Request(CommandField.C_STORE, 1, "1.2.3", "1.2.3.9")
-    encoded = pdu.Pdv(1, True, True, __import__("dicomnet.dimse.messages", fromlist=["encode"]).encode(store))
+    encoded = pdu.Pdv(1, True, True, messages.encode(store))
     dialogue.pdu(False, pdu.PDataTf((encoded,)), 2.0)
     dialogue.message(Response(Status(0), command=CommandField.C_GET, message_id=1), context=5, after=1.0)
     seen = last(dialogue)

@@ -49,8 +49,8 @@ _EVENTS: Final = {
 )  # fmt: skip
 @click.option(
     "--write", multiple=True, metavar="FILE", type=click.Path(dir_okay=False),
-    help="Keep the trace: as a capture for Wireshark, which holds data sets and needs --phi, or as JSON lines; can be"
-    " repeated: --write today.jsonl --phi --write today.pcapng",
+    help="Keep the trace, as a capture for Wireshark or as JSON lines; in the capture what belongs to patients is zeros"
+    " unless there is --phi; can be repeated: --write today.pcapng --write today.jsonl",
 )  # fmt: skip
 @click.option(
     "--svg", metavar="FILE", type=click.Path(dir_okay=False),
@@ -63,10 +63,6 @@ _EVENTS: Final = {
 @click.option(
     "--association", type=click.IntRange(min=1), metavar="N",
     help="Draw only the one on connection N: --association 3",
-)  # fmt: skip
-@click.option(
-    "--fault", "faults", multiple=True, metavar="RULE",
-    help="Do harm by a rule, to test other people's software; can be repeated: --fault 'after 3 C-STORE-RQ: reset'",
 )  # fmt: skip
 @click.option(
     "--count", type=click.IntRange(min=1), metavar="N", help="End after N connections: --count 1",
@@ -83,7 +79,6 @@ def command(
     svg: str | None,
     html: str | None,
     association: int | None,
-    faults: tuple[str, ...],
     count: int | None,
     seconds: float | None,
     calling: tuple[str, ...],
@@ -100,15 +95,14 @@ def command(
     \b
       dicomnet trace 11113 PACS@192.0.2.7:11112
       dicomnet trace '*:104' 192.0.2.7:11112 -v --html ladder.html
-      dicomnet trace 11113 PACS@127.0.0.1:11112 --fault 'after 3 C-STORE-RQ: reset'
       dicomnet trace capture.pcapng --svg ladder.svg --association 2
     """
     _refuse_what_has_no_meaning(settings)
-    captures, lines = _split(write, phi)
+    captures, lines = _split(write)
     if len(where) > 2:
         raise click.UsageError("name LISTEN and PEER, or one FILE")
     if len(where) == 1:
-        _refuse_for_a_file(captures, faults, where[0])
+        _refuse_for_a_file(captures, where[0])
     with contextlib.ExitStack() as stack:
         viewer = _viewer(stack, output, settings, lines, svg, html, association, show_all=show_all, phi=phi)
         viewer.callers = frozenset(calling)
@@ -117,7 +111,7 @@ def command(
         else:
             listen, peer = _address(where[0]), _peer(where[1])
             _run(
-                _proxy(stack, listen, peer, viewer, faults, captures, settings),
+                _proxy(stack, listen, peer, viewer, captures, settings),
                 listen,
                 peer,
                 viewer,
@@ -142,26 +136,20 @@ def _refuse_what_has_no_meaning(settings: Settings) -> None:
         raise click.UsageError("--identity: a trace requests no association; leave it out")
 
 
-def _refuse_for_a_file(captures: list[Path], faults: tuple[str, ...], where: str) -> None:
+def _refuse_for_a_file(captures: list[Path], where: str) -> None:
     if not Path(where).is_file():
         raise click.UsageError(f"there is no file {where}; to listen, name LISTEN and PEER: 11113 PACS@192.0.2.7:11112")
-    if faults:
-        raise click.UsageError("--fault: nothing can be done to a capture; give LISTEN and PEER instead of FILE")
     if captures:
         raise click.UsageError("--write: FILE is a capture already; JSON lines can be made of it: --write FILE.jsonl")
 
 
-def _split(write: tuple[str, ...], phi: bool) -> tuple[list[Path], list[Path]]:
+def _split(write: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
     """Captures, and files of JSON lines."""
     captures = [Path(path) for path in write if path.endswith(".pcapng")]
     lines = [Path(path) for path in write if path.endswith((".jsonl", ".json"))]
     for path in write:
         if Path(path) not in (*captures, *lines):
             raise click.UsageError(f"--write {path}: the name must end in .pcapng or .jsonl")
-    if captures and not phi:
-        raise click.UsageError(
-            "--write: a capture holds all that passes, patients' data too; if that may be, add --phi"
-        )
     if max(len(captures), len(lines)) > 1:
         raise click.UsageError("--write: one capture and one file of JSON lines can be written")
     return captures, lines
@@ -279,12 +267,15 @@ def _proxy(
     listen: tuple[str, int],
     peer: Peer,
     viewer: Viewer,
-    faults: tuple[str, ...],
     captures: list[Path],
     settings: Settings,
 ) -> Callable[[], Proxy]:
     """What starts the proxy."""
+    from dicomnet.trace.pcapng import PcapngWriter
     from dicomnet.trace.proxy import Proxy
+
+    with _writing():
+        writers = [stack.enter_context(contextlib.closing(PcapngWriter(path, phi=viewer.phi))) for path in captures]
 
     timeouts = settings.timeouts()
     return functools.partial(
@@ -293,6 +284,7 @@ def _proxy(
         peer.host,
         peer.port,
         on_record=viewer.take,
+        writer=writers[0] if writers else None,
         keep_datasets=viewer.keep_datasets,
         connect=timeouts.connect,
         idle=dict(settings.timeout).get("idle"),

@@ -124,7 +124,7 @@ class Viewer:
     """Takes each record, on one thread. ``closed``: how many connections have ended. ``lines``: files of JSON lines."""
 
     def __init__(self, output: Output, pictures: Pictures, *, phi: bool, lines: Sequence[IO[str]] = ()) -> None:
-        self._output, self._pictures, self._phi, self._lines = output, pictures, phi, lines
+        self._output, self._pictures, self.phi, self._lines = output, pictures, phi, lines
         self._watcher = Watcher()
         self.screen: Screen | Pipe | None = None
         self.keep_datasets = KEPT if phi else 0
@@ -166,7 +166,7 @@ class Viewer:
         seen = self._watcher.see(record)
         self.totals.add(seen)
         if self._output.json or self._lines:
-            kind, members = jsonable(seen, phi=self._phi)
+            kind, members = jsonable(seen, phi=self.phi)
             if self._output.json:
                 self._output.event(kind, **members)
             for file in self._lines:

@@ -136,7 +136,7 @@ class Ladder:
 
     def _line(self, connection: int, time: str, rung: str, text: str, sort: str) -> Line:
         if self.width is not None:
-            text = fitted(text, max(16, self.width - _TIME - _ARROW - 8), self._glyphs)
+            text = fitted(text, max(8, self.width - _TIME - _ARROW - 8), self._glyphs)
         return Line(time, connection, rung, text, sort)
 
 
