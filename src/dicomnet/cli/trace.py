@@ -167,7 +167,8 @@ def _peer(text: str) -> Peer:
     """``AET@host:port`` like everywhere; the AE title is not needed here."""
     host, colon, port = text.rpartition(":")
     bare = "@" not in text and colon and host and port.isdigit()
-    return peer_value(f"ANY@{text}" if bare else text)
+    peer: Peer = peer_value(f"ANY@{text}" if bare else text)
+    return peer
 
 
 def _viewer(
@@ -243,23 +244,30 @@ def _run(
 ) -> None:
     """A proxy, until a signal or what was asked for ends it."""
     until = None if seconds is None else time.monotonic() + seconds
-    with Interrupt("ending (again: at once)") as interrupt, _listening(make, listen) as proxy:
-        host = "*" if listen[0] == "*" else proxy.address.host
-        shown = f"[{host}]" if ":" in host else host
-        target = str(peer).rpartition("@")[2]
-        output.event(
-            "listening",
-            f"listening on {shown}:{proxy.port}, forwarding to {target}",
-            host=host,
-            port=proxy.port,
-            peer=target,
-        )
-        viewer.begin()
+    with Interrupt("ending (again: at once)") as interrupt, contextlib.ExitStack() as stack:
+        with viewer.lock:  # nothing is shown before the line with the address
+            proxy = stack.enter_context(_listening(make, listen))
+            _tell(proxy, listen[0], peer, output)
+            viewer.begin()
         while not interrupt.wait(_LOOK):
             with _writing():
                 over = proxy.wait(0)
             if over or viewer.closed == count or (until is not None and time.monotonic() >= until):
                 break
+
+
+def _tell(proxy: Proxy, host: str, peer: Peer, output: Output) -> None:
+    if host != "*":
+        host = proxy.address.host
+    shown = f"[{host}]" if ":" in host else host
+    target = str(peer).rpartition("@")[2]
+    output.event(
+        "listening",
+        f"listening on {shown}:{proxy.port}, forwarding to {target}",
+        host=host,
+        port=proxy.port,
+        peer=target,
+    )
 
 
 def _proxy(

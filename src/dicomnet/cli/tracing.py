@@ -130,6 +130,7 @@ class Viewer:
         self.keep_datasets = KEPT if phi else 0
         self.totals = Totals()
         self.closed = 0
+        self.lock = threading.Lock()  # whoever holds it has something to say first
         self.callers: frozenset[str] = frozenset()  # whose associations are shown; empty: all
         self._held: dict[int, list[Record] | bool] = {}  # by connection: its records before it is known, or the verdict
 
@@ -140,8 +141,9 @@ class Viewer:
 
     def take(self, record: Record) -> None:
         """Raises OSError if a file cannot be written."""
-        for wanted in self._wanted(record) if self.callers else [record]:
-            self._show(wanted)
+        with self.lock:
+            for wanted in self._wanted(record) if self.callers else [record]:
+                self._show(wanted)
         self.closed += isinstance(record, Closed)
 
     def _wanted(self, record: Record) -> list[Record]:

@@ -24,6 +24,7 @@ _SLANT: Final = 8  # px that an arrow falls: what is received is later than what
 _LINE: Final = 15  # px from one line of small text to the next
 _CALL: Final = 45  # characters of a call, beside a lifeline
 _REMARK: Final = 50  # characters of a remark, between the lifelines
+_NAME: Final = 38  # characters of what stands in a band between the lifelines
 _CONTEXT: Final = 92  # characters of a presentation context
 _CONTEXTS: Final = 12  # that are listed
 _BOX: Final = (_LEFT - 160, _RIGHT + 160)  # from where to where the negotiation's box goes
@@ -168,7 +169,7 @@ def _calls(step: Step, y: float, received: float) -> Iterator[str]:
 
 
 def _band(text: str, kind: str, y: float, whole: str = "") -> Iterator[str]:
-    left = _LEFT + 12 if len(text) <= _REMARK else _LEFT - 130
+    left = _LEFT + 12 if len(text) <= _NAME else _LEFT - 130
     width = 2 * (_MIDDLE - left)
     yield f'<g class="{kind}"><title>{escape(whole or text)}</title>'
     yield f'<rect class="band" x="{left}" y="{y - 11:.0f}" width="{width:.0f}" height="23" rx="11"/>'
