@@ -213,7 +213,7 @@ def test_on_a_terminal_it_counts_live(serve: Serve) -> None:
             sender.join(60)
         assert terminal.wait() == 0
         assert "──▶│" in terminal.screen
-        assert "59 more C-STORE, " in terminal.screen
+        assert "120 messages" in terminal.screen
         assert "1: 39 more" not in terminal.screen
         assert "1: 38 more" not in terminal.screen
 
