@@ -42,7 +42,11 @@ class Tracing:
         """End it by a signal, or wait for its end: what else it has printed."""
         if number is not None:
             self.process.send_signal(number)
-        printed, complained = self.process.communicate(timeout=60)
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        printed = self.process.stdout.read()  # communicate() would lose what has come with the first line
+        complained = self.process.stderr.read()
+        self.process.wait(60)
         assert (self.process.returncode, complained.replace("ending (again: at once)\n", "")) == (0, "")
         return printed
 
@@ -162,6 +166,17 @@ def test_only_associations_of_a_caller_are_shown(serve: Serve) -> None:
     assert "1 connection, " in printed
 
 
+def test_a_fault_is_done_and_told(serve: Serve) -> None:
+    """--fault."""
+    with tracing(serve(), "--fault", "on C-STORE-RQ: reset", "--count", 1) as trace:
+        with pytest.raises(dicomnet.DicomNetworkError):
+            store(trace.peer)
+        printed = trace.stop(None)
+    assert "[fault]" in printed
+    assert "on C-STORE-RQ: reset" in printed
+    assert "1 fault" in printed
+
+
 def test_a_peer_that_is_not_there_is_told(serve: Serve, free_port: int) -> None:
     """The requestor sees a reset; the trace says why."""
     with tracing(Scp(port=free_port), "--count", 1, "-q") as trace:
@@ -231,7 +246,9 @@ def test_on_a_terminal_it_counts_live(serve: Serve) -> None:
         (["0", "A@b", "--write", "x.txt"], ".pcapng or .jsonl"),
         (["0", "A@b", "--write", "no/such/x.pcapng"], "no/such"),
         (["0", "A@b", "--svg", "no/such/folder/x.svg"], "no/such/folder"),
+        (["0", "A@b", "--fault", "after 3 C-STOR-RQ: reset"], "C-STOR-RQ"),
         ([__file__], "capture"),
+        ([__file__, "--fault", "on C-ECHO-RQ: reset"], "--fault"),
     ],
 )
 def test_wrong_usage_is_one_line_and_2(command: Command, arguments: list[str], hint: str) -> None:

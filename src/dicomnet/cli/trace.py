@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +20,7 @@ from dicomnet.trace.members import MEMBERS
 if TYPE_CHECKING:
     from dicomnet.cli.tracing import Viewer
     from dicomnet.config import Peer
+    from dicomnet.trace.faults import Rule
     from dicomnet.trace.proxy import Proxy
 
 _LOOK: Final = 0.1  # seconds between two looks whether it is over
@@ -65,6 +66,10 @@ _EVENTS: Final = {
     help="Draw only the one on connection N: --association 3",
 )  # fmt: skip
 @click.option(
+    "--fault", "faults", multiple=True, metavar="RULE",
+    help="Do harm by a rule, to test other people's software; can be repeated: --fault 'after 3 C-STORE-RQ: reset'",
+)  # fmt: skip
+@click.option(
     "--count", type=click.IntRange(min=1), metavar="N", help="End after N connections: --count 1",
 )  # fmt: skip
 @click.option(
@@ -79,6 +84,7 @@ def command(
     svg: str | None,
     html: str | None,
     association: int | None,
+    faults: tuple[str, ...],
     count: int | None,
     seconds: float | None,
     calling: tuple[str, ...],
@@ -95,6 +101,7 @@ def command(
     \b
       dicomnet trace 11113 PACS@192.0.2.7:11112
       dicomnet trace '*:104' 192.0.2.7:11112 -v --html ladder.html
+      dicomnet trace 11113 PACS@127.0.0.1:11112 --fault 'after 3 C-STORE-RQ: reset'
       dicomnet trace capture.pcapng --svg ladder.svg --association 2
     """
     _refuse_what_has_no_meaning(settings)
@@ -102,7 +109,7 @@ def command(
     if len(where) > 2:
         raise click.UsageError("name LISTEN and PEER, or one FILE")
     if len(where) == 1:
-        _refuse_for_a_file(captures, where[0])
+        _refuse_for_a_file(captures, faults, where[0])
     with contextlib.ExitStack() as stack:
         viewer = _viewer(stack, output, settings, lines, svg, html, association, show_all=show_all, phi=phi)
         viewer.callers = frozenset(calling)
@@ -111,7 +118,7 @@ def command(
         else:
             listen, peer = _address(where[0]), _peer(where[1])
             _run(
-                _proxy(stack, listen, peer, viewer, captures, settings),
+                _proxy(stack, listen, peer, viewer, captures, _rules(faults), settings),
                 listen,
                 peer,
                 viewer,
@@ -136,9 +143,11 @@ def _refuse_what_has_no_meaning(settings: Settings) -> None:
         raise click.UsageError("--identity: a trace requests no association; leave it out")
 
 
-def _refuse_for_a_file(captures: list[Path], where: str) -> None:
+def _refuse_for_a_file(captures: list[Path], faults: tuple[str, ...], where: str) -> None:
     if not Path(where).is_file():
         raise click.UsageError(f"there is no file {where}; to listen, name LISTEN and PEER: 11113 PACS@192.0.2.7:11112")
+    if faults:
+        raise click.UsageError("--fault: nothing can be done to a capture; give LISTEN and PEER instead of FILE")
     if captures:
         raise click.UsageError("--write: FILE is a capture already; JSON lines can be made of it: --write FILE.jsonl")
 
@@ -153,6 +162,18 @@ def _split(write: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
     if max(len(captures), len(lines)) > 1:
         raise click.UsageError("--write: one capture and one file of JSON lines can be written")
     return captures, lines
+
+
+def _rules(faults: tuple[str, ...]) -> list[Rule]:
+    from dicomnet.trace.faults import InvalidRule, parse_rule
+
+    rules = []
+    for text in faults:
+        try:
+            rules.append(parse_rule(text))
+        except InvalidRule as error:
+            raise click.UsageError(f"--fault {text!r}: {error.problem}") from error
+    return rules
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -276,6 +297,7 @@ def _proxy(
     peer: Peer,
     viewer: Viewer,
     captures: list[Path],
+    rules: Sequence[Rule],
     settings: Settings,
 ) -> Callable[[], Proxy]:
     """What starts the proxy."""
@@ -292,6 +314,7 @@ def _proxy(
         peer.host,
         peer.port,
         on_record=viewer.take,
+        faults=rules,
         writer=writers[0] if writers else None,
         keep_datasets=viewer.keep_datasets,
         connect=timeouts.connect,

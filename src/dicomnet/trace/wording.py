@@ -122,8 +122,9 @@ def remark(seen: Seen) -> str:
             return printable(record.problem or _pdu_remark(record, seen.proposal))
         case Message() as message:
             return printable(", ".join(_message_parts(message, seen)))
-        case Garbage(reason=reason):
-            return printable(reason)
+        case Garbage(reason=reason, data=data):
+            words = data.rstrip().decode("latin-1")
+            return printable(reason + (f"; it begins {words!r}" if words.isascii() and words.strip() else ""))
         case Fault(what=what, rule=rule):
             return printable(f"{what} (by {rule!r})")
         case Closed():
