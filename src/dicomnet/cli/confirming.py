@@ -6,7 +6,6 @@ import contextlib
 import functools
 import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -120,6 +119,8 @@ class Confirm:
                 from dicomnet.sender.ledger import Ledger
 
                 if ledger is None:
+                    import tempfile  # not for a help
+
                     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dicomnet-"))
                     ledger = os.path.join(folder, "ledger")
                 confirmation.ledger = confirmation.kept = stack.enter_context(Ledger(ledger))

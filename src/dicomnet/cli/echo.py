@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -86,6 +85,8 @@ def _echo(association: Association, repeat: int, interrupt: Interrupt, output: O
 
 
 def _summarise(took: list[float], failed: int, output: Output) -> None:
+    import statistics  # whose import takes longer than a help
+
     numbers = {"shortest_ms": min(took), "median_ms": statistics.median(took), "longest_ms": max(took)}
     shortest, median, longest = numbers.values()
     output.event(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hmac
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -177,6 +176,8 @@ def _tell(server: Server, host: str, title: str, folder: str, output: Output) ->
 
 def _require(ae: AE, expected: Identity) -> None:
     """Let in only who presents this identity."""
+    import hmac
+
     from dicomnet import Reject
 
     @ae.on_association
