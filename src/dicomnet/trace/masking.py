@@ -1,18 +1,24 @@
 """What passes, without what belongs to patients or is secret: the same number of bytes, so that each PDU stays whole.
 
-One idea: the framer says which bytes are fragments of a data set, as views of what it was given; those become zeros.
-Command sets and the negotiation stay, but for passcodes, tickets and tokens (PS3.7 D.3.3.7). What cannot be read is
-zeros but for its beginning: it may be anything.
+One idea: the framer says which bytes are fragments of a data set, as views of what it was given; each fragment becomes
+one private element whose value is zeros, so that who reads the file finds a data set. Command sets and the negotiation
+stay, but for passcodes, tickets and tokens (PS3.7 D.3.3.7). What cannot be read is zeros but for its beginning: it may
+be anything.
 """
 
 from __future__ import annotations
 
+import struct
+from itertools import zip_longest
 from typing import Final
 
 from dicomnet.config import Limits
+from dicomnet.part10 import EXPLICIT_VR_BIG_ENDIAN
 from dicomnet.trace.decoding import BEGINNING
 from dicomnet.trace.pdus import NO_PDU, PduStream, Piece
-from dicomnet.ul.framer import Fragment, Framer
+from dicomnet.ul import pdu
+from dicomnet.ul.framer import Fragment, Frame, Framer
+from dicomnet.ul.negotiation import IMPLICIT_VR_LITTLE_ENDIAN
 from dicomnet.ul.pdu import HEADER_LENGTH, PduType
 from dicomnet.ul.wire import Cursor, InvalidPdu
 
@@ -22,20 +28,27 @@ _IDENTITY: Final = 0x58
 _IDENTITY_ANSWER: Final = 0x59
 _NAMED: Final = (1, 2)  # user identity types whose primary field is a name
 _NEGOTIATION: Final = (PduType.ASSOCIATE_RQ, PduType.ASSOCIATE_AC)
+_HIDDEN: Final = 0x00091010  # tag of the element in whose place zeros are: private, so that it may hold anything
 
 
 class Mask:
     """One direction. Holds back a PDU header that is not whole, and a negotiation PDU that is not.
 
-    ``off``: nothing is masked, only cut where PDUs begin.
+    ``off``: nothing is masked, only cut where PDUs begin. ``syntaxes``: presentation context ID → transfer syntax, as
+    the A-ASSOCIATE-AC has them; the masks of both directions share it.
     """
 
-    def __init__(self, limits: Limits | None = None, *, off: bool = False) -> None:
+    def __init__(
+        self, limits: Limits | None = None, *, off: bool = False, syntaxes: dict[int, str] | None = None
+    ) -> None:
         self._off = off
+        self._syntaxes = {} if syntaxes is None else syntaxes
         self._limits = limits or Limits()
         self._stream = PduStream(self._limits)
         self._framer = Framer(0, self._limits)
         self._unreadable = False
+        self._left = 0  # bytes of the current fragment that are still to come
+        self._filling = b""  # what they begin with
         self._command_length = 0  # of the command set, as far as it is here
         self._group = True  # it begins with the right group
         self._held = bytearray()  # an A-ASSOCIATE-RQ or -AC, as far as it is here
@@ -64,6 +77,7 @@ class Mask:
             if not piece.ends:
                 return b""
             whole, self._held = self._held, bytearray()
+            self._note(bytes(whole))
             return _without_secrets(whole)
         if piece.type in tuple(PduType):
             return bytes(piece.data)
@@ -77,19 +91,40 @@ class Mask:
         self._shown -= len(shown)
         return shown + bytes(len(data) - len(shown))
 
+    def _note(self, encoded: bytes) -> None:
+        """Which transfer syntaxes were accepted."""
+        try:
+            value = pdu.decode(encoded)
+        except InvalidPdu:  # the decoder says so
+            return
+        if isinstance(value, pdu.AssociateAc):
+            self._syntaxes.update({one.id: one.transfer_syntax for one in value.contexts if one.result == 0})
+
     def _p_data(self, piece: Piece) -> bytearray:
         copy = bytearray(piece.data)
         if not self._unreadable:
-            for frame in self._framer.receive(copy):
-                if not isinstance(frame, Fragment):
-                    self._unreadable = True
-                    self._framer = Framer(0, self._limits)
-                elif not frame.is_command or not self._is_command(frame):
-                    frame.data[:] = bytes(len(frame.data))
+            frames = self._framer.receive(copy)
+            for frame, following in zip_longest(frames, frames[1:]):
+                self._hide(frame, following is None)
         if self._unreadable:
             head = HEADER_LENGTH if piece.begins else 0
             return copy[:head] + bytes(len(copy) - head)
         return copy
+
+    def _hide(self, frame: Frame, is_last_here: bool) -> None:
+        """Put the filling over what is of a data set, in place."""
+        if not isinstance(frame, Fragment):
+            self._unreadable = True
+            self._framer, self._left = Framer(0, self._limits), 0
+            return
+        length = len(frame.data)
+        begins, self._left = not self._left, self._framer.fragment_left if is_last_here else 0
+        if frame.is_command and self._is_command(frame):
+            return
+        if begins:
+            self._filling = _element(length + self._left, self._syntaxes.get(frame.context_id, ""))
+        shown, self._filling = self._filling[:length], self._filling[length:]
+        frame.data[:] = shown.ljust(length, b"\0")
 
     def _is_command(self, fragment: Fragment) -> bool:
         """It may be part of a command set: those begin with group 0000, and end within the limit (PS3.7 6.3.1)."""
@@ -98,6 +133,18 @@ class Mask:
         if begins and len(fragment.data):
             self._group = bytes(fragment.data[:1]) == b"\0"
         return self._group and self._command_length <= self._limits.command_set
+
+
+def _element(length: int, transfer_syntax: str) -> bytes:
+    """The header of an element that takes ``length`` bytes; for less than a header nothing: it is zeros then."""
+    order, tag = ">" if transfer_syntax == EXPLICIT_VR_BIG_ENDIAN else "<", (_HIDDEN >> 16, _HIDDEN & 0xFFFF)
+    if length < 8:
+        return b""
+    if transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN:
+        return struct.pack(f"{order}HHI", *tag, length - 8)
+    if length < 12:
+        return struct.pack(f"{order}HH2sH", *tag, b"LO", length - 8)
+    return struct.pack(f"{order}HH2sHI", *tag, b"UN", 0, length - 12)
 
 
 def _without_secrets(encoded: bytearray) -> bytearray:

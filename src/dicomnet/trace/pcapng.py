@@ -37,7 +37,9 @@ _MODULUS: Final = 1 << 32
 
 _SYN_OPTIONS: Final = struct.pack(">BBHBBBB", 2, 4, MSS, 1, 3, 3, _WINDOW_SCALE)  # maximum segment size, window scale
 WITH_DATA_SETS: Final = "Recorded by dicomnet trace, data sets included: they may identify patients."
-WITHOUT: Final = "Recorded by dicomnet trace. Data sets and the secrets of user identities are replaced by zeros."
+WITHOUT: Final = (
+    "Recorded by dicomnet trace. Data sets are replaced by elements of zeros, secrets of user identities by zeros."
+)
 
 
 class PcapngWriter:
@@ -95,7 +97,8 @@ class Conversation:
             _End(acceptor, requestor, _ACCEPTOR, _REQUESTOR),
             _End(requestor, acceptor, _REQUESTOR, _ACCEPTOR),
         )
-        self._masks = (Mask(off=writer.phi), Mask(off=writer.phi))
+        syntaxes: dict[int, str] = {}
+        self._masks = (Mask(off=writer.phi, syntaxes=syntaxes), Mask(off=writer.phi, syntaxes=syntaxes))
         self._sequences = [0, 0]  # of the acceptor, of the requestor
         self._over = False
         packets = self._packet(True, SYN, b"", when, options=_SYN_OPTIONS)

@@ -69,6 +69,11 @@ class Framer:
         self.mid_pdu = False  # a PDU has begun and not ended
         self.pdus_begun = 0  # not counting those that came whole: a change means that another one is under way
 
+    @property
+    def fragment_left(self) -> int:
+        """Bytes of the current fragment that have not arrived."""
+        return self._fragment_left
+
     def receive(self, data: bytes | bytearray | memoryview) -> list[Frame]:
         """What ``data`` holds, in order. An ``InvalidPdu`` comes last: what follows it means nothing and is dropped."""
         view = memoryview(data)
