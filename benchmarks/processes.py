@@ -134,6 +134,17 @@ class Process:
         return sum(_status(pid, "VmRSS") for pid in self._processes()) * 1024
 
     @property
+    def peak(self) -> int:
+        """The most memory so far, in bytes."""
+        self._watch()
+        return self._peak
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no more."""
+        return self._ended(0)
+
+    @property
     def threads(self) -> int:
         """Threads alive now."""
         return _status(self.pid, "Threads")

@@ -9,6 +9,7 @@ up after seconds, not after pynetdicom's half a minute, and the round is begun a
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,14 @@ _SLOWEST = 40e6  # bytes/s at which pynetdicom's SCP keeps a large object, at wo
 
 def main() -> None:
     """Run one of the programs."""
-    run_verb("pynetdicom_ends", serve, receive, answer, echo, store, send, associations, options=_options)
+    run_verb("pynetdicom_ends", serve, receive, keep, answer, echo, store, send, associations, options=_options)
 
 
 def _options(verbs: Any) -> None:
     load_arguments(*(verbs[name] for name in ("echo", "store", "associations")))
     verbs["serve"].add_argument("--associations", type=int, default=64)
-    verbs["receive"].add_argument("folder", type=Path)
+    for name in ("receive", "keep"):
+        verbs[name].add_argument("folder", type=Path)
     verbs["answer"].add_argument("studies", type=Path)
     verbs["send"].add_argument("port", type=int)
     for name in ("store", "send"):
@@ -68,6 +70,19 @@ def receive(folder: Path) -> None:
         return 0x0000
 
     _serve_storage(keep, 64)
+
+
+def keep(folder: Path) -> None:
+    """As ``receive``, with a line for each C-STORE."""
+
+    def store(event: Any) -> int:
+        uid = event.request.AffectedSOPInstanceUID
+        (folder / f"{uid}.dcm").write_bytes(event.encoded_dataset())
+        sys.stdout.write(f"stored {uid}\n")  # in one piece: there are other threads
+        sys.stdout.flush()
+        return 0x0000
+
+    _serve_storage(store, 64)
 
 
 def answer(studies: Path) -> None:

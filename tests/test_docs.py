@@ -152,11 +152,14 @@ def check_arguments(command: click.Command, arguments: list[str]) -> None:
     values, _, _ = command.make_parser(context).parse_args(list(arguments))
     for parameter in command.get_params(context):
         if isinstance(parameter.type, click.Path) and parameter.type.exists:
-            given = values.get(parameter.name) or ()
-            for name in [given] if isinstance(given, str) else given:
+            given = values.get(parameter.name)  # click has a value of its own for what is not given
+            for name in [given] if isinstance(given, str) else given if isinstance(given, list | tuple) else ():
                 assert not Path(name).is_absolute()
                 Path(name).parent.mkdir(parents=True, exist_ok=True)
-                Path(name).touch()
+                if parameter.type.file_okay:
+                    Path(name).touch()
+                else:
+                    Path(name).mkdir(exist_ok=True)
     command.make_context(command.name, list(arguments), parent=context.parent)
 
 

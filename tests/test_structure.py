@@ -47,7 +47,12 @@ MAY_IMPORT_PYDICOM = {
 }
 MADE_OF_DATASETS = ("cli", "services", "retrieval")  # layers that nobody imports who does not want data sets
 # What the extras install, and who uses it.
-OPTIONAL = {"cli": {"click", "rich"}, "identity": {"cryptography"}, "certificates": {"cryptography"}}
+OPTIONAL = {
+    "sender": {"watchfiles"},
+    "cli": {"click", "rich"},
+    "identity": {"cryptography"},
+    "certificates": {"cryptography"},
+}
 READER_AND_WRITER = {"pydicom.dcmread", "pydicom.filereader", "pydicom.filewriter", "pydicom.filebase"}
 
 LONGEST_MODULE = 700  # lines

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, overload
 
 from dicomnet import part10
 from dicomnet.dataset import EncodedDataset, Path
@@ -31,6 +31,7 @@ class Found(NamedTuple):
     """A file. ``error``: why it (or that folder) cannot be looked at; ``walked``: it was found in a folder.
 
     ``regular``: it is no device or the like. ``stamp``: its size and time in ns, if somebody has asked.
+    ``fleeting``: it may go away before its turn, and is no instance then.
     """
 
     path: Path
@@ -38,14 +39,27 @@ class Found(NamedTuple):
     walked: bool = False
     regular: bool = True
     stamp: tuple[int, int] | None = None
+    fleeting: bool = False
 
 
-def find_files(paths: Iterable[Path]) -> Iterator[Found]:
+@overload
+def find_files(paths: Iterable[Path]) -> Iterator[Found]: ...
+
+
+@overload
+def find_files(paths: Iterable[Path | Found | None]) -> Iterator[Found | None]: ...
+
+
+def find_files(paths: Iterable[Path | Found | None]) -> Iterator[Found | None]:
     """``paths`` themselves, but what is in them for folders, at all depths, in the order of names.
 
-    Paths found are of the type of the folder's path (str or pathlib.Path). Links to folders are not followed.
+    Paths found are of the type of the folder's path (str or pathlib.Path). Links to folders are not followed. What has
+    been found by somebody else, and None for "nothing now", are passed on.
     """
     for path in paths:
+        if path is None or isinstance(path, Found):
+            yield path
+            continue
         try:
             mode = os.stat(path).st_mode
         except OSError as error:
@@ -79,8 +93,13 @@ def _walk(given: Path) -> Iterator[Found]:
         waiting += folders
         names.sort()
         for name, regular in names:
-            if not name.startswith(_UNFINISHED):
+            if not is_unfinished(name):
                 yield Found(_like(given, os.path.join(parent, name)), None, True, regular)
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file with this name is one that a receiver is writing."""
+    return name.startswith(_UNFINISHED)
 
 
 def _like(given: Path, found: str) -> Path:
@@ -93,7 +112,7 @@ def dataset_in(found: Found, most: int = READ_WHOLE) -> EncodedDataset | None:
     A file of up to ``most`` bytes is read into memory, of others so much as tells the UIDs. Raises OSError, also the
     one of ``found``, and InvalidDataset, also for what is DICOM but cannot be stored.
     """
-    path, error, walked, regular, _ = found
+    path, error, walked, regular, *_ = found
     if error is not None:
         raise error
     if not regular:  # to open a device may do anything

@@ -38,7 +38,11 @@ def test_json_lines(command: Command, serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not DICOM")
     done = command("send", scp.peer, tmp_path, "--json")
     assert (done.code, done.err) == (1, "")
-    skipped, sent, failed, summary = done.events
+    skipped, sent, failed, reason, summary = done.events
+    assert reason == {
+        "event": "reason", "reason": "error: data set does not match SOP class, status 0xA900", "status": 0xA900,
+        "error": None, "files": 1, "example": str(two),
+    }  # fmt: skip
     assert skipped == {"event": "skipped", "path": str(tmp_path / "notes.txt")}
     assert sent == {
         "event": "sent", "path": str(one), "status": 0xB000, "error": None, "attempts": 1, "size": sent["size"],
@@ -75,6 +79,25 @@ def test_quiet_tells_failures_and_the_sum(command: Command, serve: Serve, tmp_pa
     assert done.code == 1
     assert done.err == f"failed {failing}: error: cannot understand, status 0xC000\n"
     assert len(done.out.splitlines()) == 1
+
+
+def test_failures_are_summed_up_by_reason(command: Command, serve: Serve, tmp_path: Path) -> None:
+    """One line each, the most frequent first; what the peer says of a single file makes no new reason."""
+    scp = serve()
+
+    def answer(request: Any) -> Any:
+        number = request.sop_instance_uid.rpartition(".")[2]
+        return 0xA900 if number == "1" else dicomnet.Response(0xC000, error_comment=f"file {number}")
+
+    scp.answer = answer
+    for number in range(1, 5):
+        file(tmp_path, number)
+    (tmp_path / "no.txt").write_text("not DICOM")
+    done = command("send", scp.peer, tmp_path, tmp_path / "no.txt", "-q", "--associations", 1)
+    lines = done.out.splitlines()
+    assert lines[0].startswith("3 failed: error: cannot understand, status 0xC000: file 2; one of them is ")
+    assert {line[:9] for line in lines[1:3]} == {"1 failed:"}
+    assert "5 failed" in lines[3]
 
 
 def test_a_named_file_that_is_no_dicom_is_2(command: Command, serve: Serve, tmp_path: Path) -> None:

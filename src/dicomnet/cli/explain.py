@@ -32,6 +32,8 @@ def explain(error: BaseException, peer: Peer, *, associated: bool) -> str:
     match error:
         case AssociationRejected():
             return f"{peer} rejected the association ({error.result}/{error.source}/{error.reason}): {line}"
+        case DeadlineExceeded(timer="deadline"):
+            return f"{peer}: {error}, all attempts included; it hangs or is slow, or wait longer: --deadline SECONDS"
         case DeadlineExceeded(timer=timer):
             return f"{peer}: {error}; {line}, or wait longer: --timeout {timer}=SECONDS"
         case TransportError() if associated:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -30,7 +31,8 @@ class FileBar:
     """Counts files and bytes. What is printed meanwhile appears above it.
 
     ``sizes``: of all files, in bytes; taken on a thread of its own, because to find them all may take long. Until then
-    the totals are those of the files found so far.
+    the totals are those of the files found so far. What need not be sent counts as a file, but not as work: else the
+    rate, and the time left, would be those of looking it up.
     """
 
     def __init__(self, sizes: Iterable[int]) -> None:
@@ -38,14 +40,18 @@ class FileBar:
             TextColumn("sending"),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[files]} of {task.fields[of]} files"),
+            TextColumn("{task.fields[files]} of {task.fields[of]} files{task.fields[rate]}"),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self._bytes.add_task("", total=None, files=0, of="…")
-        self._done = 0
+        self._task = self._bytes.add_task("", total=None, files=0, of="…", rate="")
+        self._done = self._sent = 0
+        self._total: int | None = None  # bytes of all files
+        self._spared = 0  # bytes that need not be sent
+        self._lock = threading.Lock()  # of these two
+        self._started = time.monotonic()
         self._over = False
         self._counter = threading.Thread(target=self._count, args=(sizes,), name="dicomnet count", daemon=True)
 
@@ -70,12 +76,27 @@ class FileBar:
                 if self._over:
                     return
                 self._bytes.update(self._task, of=f"{files}…")
-        self._bytes.update(self._task, total=max(total, 1), of=files)
+        with self._lock:
+            self._total = total
+            self._show_total()
+        self._bytes.update(self._task, of=files)
 
-    def advance(self, size: int) -> None:
-        """One more file of so many bytes is done."""
+    def _show_total(self) -> None:
+        if self._total is not None:
+            self._bytes.update(self._task, total=max(self._total - self._spared, 1))
+
+    def advance(self, size: int, *, sent: bool = True) -> None:
+        """One more file of so many bytes is done; not ``sent``: it was sent before."""
         self._done += 1
-        self._bytes.update(self._task, advance=size, files=self._done)
+        if sent:
+            self._sent += 1
+            rate = self._sent / max(time.monotonic() - self._started, 0.1)
+            self._bytes.update(self._task, advance=size, files=self._done, rate=f", {rate:.0f}/s")
+            return
+        with self._lock:
+            self._spared += size
+            self._show_total()
+        self._bytes.update(self._task, files=self._done)
 
 
 class InstanceBar:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dicomnet.config import DEFAULT_CALLING_AE, MAX_PDU_LENGTH, Identity, Limits, Peer, Timeouts, check_ae_title
 from dicomnet.dataset import Path
-from dicomnet.files import find_files
+from dicomnet.files import Found, find_files
 from dicomnet.sender.outcome import Options, Outcome, Stop, Transcode
 from dicomnet.sender.pool import Pool
 
@@ -76,7 +76,7 @@ class Sending(Generator[Outcome, None, None]):
 
 
 def send(
-    paths: Path | Iterable[Path],
+    paths: Path | Iterable[Path | Found | None],
     peer: Peer | str,
     *,
     calling_ae: str = DEFAULT_CALLING_AE,
@@ -85,6 +85,7 @@ def send(
     transcode: Transcode = "lossless",
     attempts: int = 3,
     backoff: float = 0.5,
+    deadline: float | None = None,
     associations: int | None = None,
     window: int = 16,
     processes: int = 1,
@@ -99,14 +100,17 @@ def send(
 
     ``paths``: files and folders, or one. Folders are walked; in them DICOM files are recognised by content and others
     are skipped (``on_skipped(path)``); a path given itself that is no DICOM file has an outcome with an error.
+    An iterator may say None for "nothing now", and is asked again a moment later; ``dicomnet.sender.watch`` has one.
     ``transcode``: what may be done for a peer that does not accept a file's transfer syntax: ``"never"`` anything;
     ``"lossless"``: what changes no pixel value; ``"any"``: if need be lossy compression too, which makes new instances
     (see ``dicomnet.transcode``). ``attempts``: for a file, 1 or more; refused (A7xx), aborted and unreachable are tried
     again, after ``backoff`` seconds, doubled each time, give or take half; of several that were under way when an
-    association died, it counts for the one sent first. ``associations``: how many at once; None: one, and
-    further ones as long as they make it faster and the peer takes them. ``window``: how many requests may be
-    outstanding on each of them, if the peer grants an operations window (PS3.7 D.3.3.3). ``processes``: from how many
-    to send; 1 is this one alone, more are new ones, for many small files and more cores than two, and not with ``tls``.
+    association died, it counts for the one sent first. ``deadline``: seconds from when a file is first sent to its
+    outcome, all attempts included; one that takes longer fails with DeadlineExceeded. ``associations``: how many at
+    once; None: one, and further ones as long as they make it faster and the peer takes them. ``window``: how many
+    requests may be outstanding on each of them, if the peer grants an operations window (PS3.7 D.3.3.3).
+    ``processes``: from how many to send; 1 is this one alone, more are new ones, for many small files and more cores
+    than two, and not with ``tls``.
     ``stop``: once it is set, the associations are released after the files under way, and files that were not tried
     have no outcome. ``ledger``: a file, made if it is missing, in which each outcome is written before it is yielded;
     what it says this peer has already, and has not changed since, is not sent again, and has an outcome with
@@ -129,6 +133,7 @@ def send(
         transcode=transcode,
         attempts=attempts,
         backoff=backoff,
+        deadline=deadline,
         associations=associations,
         window=window,
         max_pdu_length=max_pdu_length,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from dicomnet.blocking import Association
 from dicomnet.dimse.pipeline import Store, store_many
 from dicomnet.errors import DicomNetworkError, InvalidDataset, NoAcceptedContext
 from dicomnet.sender.contexts import Routes
+from dicomnet.sender.outcome import Skipped
 from dicomnet.sender.stock import File, Group, Pair
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ class Line:
 
     def __init__(self, pool: Pool, number: int) -> None:
         self._pool = pool
+        self._deadline = pool.options.deadline
         self.association: Association | None = None
         self.group: Group | None = None
         self.pairs: dict[Pair, None] = {}
@@ -40,6 +44,7 @@ class Line:
         self._routes = Routes((), "never")
         self._ahead: Store | None = None  # made ready
         self._outstanding: dict[File, None] = {}
+        self._overdue: set[File] = set()  # of those outstanding: the association is ended for their sake
         self._bytes = 0  # outstanding
         self._alone = False  # what is outstanding is a suspect
         self._used = False  # the association has brought an answer
@@ -55,7 +60,7 @@ class Line:
         pool = self._pool
         try:
             while pool.work_for(self):
-                if pool.hopeless is not None:
+                if pool.gives_up:
                     pool.give_up_one()
                 elif self.association is not None and pool.suits(self):
                     self._send(self.association)
@@ -117,6 +122,9 @@ class Line:
         files, self._outstanding = list(self._outstanding), {}
         self._bytes = 0
         attempts = self._pool.options.attempts
+        if self._overdue:
+            self._given_up(files)
+            return
         for file in files:
             file.suspect = True
             file.failures += file is files[0] or attempts == 1
@@ -125,6 +133,25 @@ class Line:
             else:
                 self._pool.retry(file)
         self._pool.lost(self, error, files, used=self._used)
+
+    def _given_up(self, files: list[File]) -> None:
+        """The association was ended for those whose time was over. The others have nothing to do with that."""
+        overdue, self._overdue = self._overdue, set()
+        for file in files:
+            if file in overdue:
+                self._pool.tell_overdue(file)
+            else:
+                self._pool.retry(file)
+
+    def next_due(self) -> float:
+        """When the time of the next one that is outstanding is over. From any thread."""
+        return min((file.due for file in list(self._outstanding) if file not in self._overdue), default=math.inf)
+
+    def expire(self, now: float) -> Association | None:
+        """The association, if it is to be aborted because the time of something on it is over. From any thread."""
+        overdue = {file for file in list(self._outstanding) if file.due <= now} - self._overdue
+        self._overdue |= overdue
+        return self.association if overdue else None
 
     # --- the source of the pipeline ---------------------------------------------------------------------------------
 
@@ -140,6 +167,8 @@ class Line:
             return None
         self._ahead = file.dataset = None
         file.attempts += 1
+        if self._deadline is not None and file.due == math.inf:
+            file.due = time.monotonic() + self._deadline
         self._alone = file.suspect
         self._bytes += file.size
         self._outstanding[file] = None
@@ -166,6 +195,9 @@ class Line:
         self._bytes -= file.size
         self._used = True
         pool = self._pool
+        if isinstance(answer, FileNotFoundError) and file.found.fleeting:
+            pool.tell(Skipped(file.found.path))
+            return
         if isinstance(answer, Exception):
             pool.done(file, file.outcome(None, answer))
             return

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from dicomnet.config import Identity, Limits, Peer, Timeouts
 from dicomnet.dataset import Path
+from dicomnet.errors import (
+    AssociationAborted,
+    AssociationRejected,
+    DeadlineExceeded,
+    RemoteProtocolError,
+    TransportError,
+)
 from dicomnet.sender.pace import MOST
 
 if TYPE_CHECKING:
     from dicomnet.dimse.status import Status
 
+NOT_NOW: Final = (AssociationAborted, AssociationRejected, DeadlineExceeded, RemoteProtocolError, TransportError)
 Transcode = Literal["never", "lossless", "any"]
 Stamp = tuple[int, int]  # a file's size in bytes and time of modification in ns: if both are the same, so is the file
 
@@ -50,6 +58,13 @@ class Outcome:
         return self.status is not None and not self.status.is_failure
 
     @property
+    def is_for_now(self) -> bool:
+        """True if it failed of what may pass: refused (A7xx), aborted, rejected, unreachable, too late."""
+        if self.error is not None:
+            return isinstance(self.error, NOT_NOW)
+        return self.status is not None and self.status & 0xFF00 == 0xA700
+
+    @property
     def reason(self) -> str:
         """Why it is no plain success, in words; empty if it is."""
         if self.error is not None:
@@ -74,7 +89,7 @@ class Stop(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to send. ``associations``: None is as many as help, but no more than ``most``."""
+    """How to send. ``associations``: None is as many as help, but no more than ``most``; ``deadline``: in seconds."""
 
     peer: Peer
     calling_ae: str
@@ -89,10 +104,13 @@ class Options:
     timeouts: Timeouts | None
     limits: Limits | None
     most: int = MOST
+    deadline: float | None = None
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
             raise ValueError(f"attempts is {self.attempts!r}; a file is tried once or more")
+        if self.deadline is not None and not self.deadline > 0:
+            raise ValueError(f"deadline is {self.deadline!r}; it must be more than 0 seconds, or None")
         if self.associations is not None and self.associations < 1:
             raise ValueError(f"associations is {self.associations!r}; it must be 1 or more, or None")
         if not 1 <= self.window <= 0xFFFF:

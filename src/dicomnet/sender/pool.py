@@ -21,18 +21,11 @@ from typing import TYPE_CHECKING, Final
 
 from dicomnet.blocking import Association, associate
 from dicomnet.dataset import Path
-from dicomnet.errors import (
-    AssociationAborted,
-    AssociationRejected,
-    DeadlineExceeded,
-    DicomNetworkError,
-    RemoteProtocolError,
-    TransportError,
-)
+from dicomnet.errors import AssociationRejected, DeadlineExceeded, DicomNetworkError
 from dicomnet.files import Found
 from dicomnet.sender.contexts import proposed
 from dicomnet.sender.line import Line
-from dicomnet.sender.outcome import Options, Outcome, Skipped, Stop
+from dicomnet.sender.outcome import NOT_NOW, Options, Outcome, Skipped, Stop
 from dicomnet.sender.pace import ALLOWANCE, Pace, Progress
 from dicomnet.sender.stock import File, Stock, look, look_again
 
@@ -50,7 +43,8 @@ _PLENTY: Final = 16  # files that wait: more than there are lines; with fewer th
 _GRACE: Final = 0.2  # seconds for a line that connects; it cannot be interrupted, and ends by its own time limit
 _LAST_WORDS: Final = 0.5  # seconds for peers to close their connections when they were told of an abort
 _LONGEST_WAIT: Final = 30.0  # seconds between two attempts
-_NOT_NOW: Final = (AssociationAborted, AssociationRejected, DeadlineExceeded, RemoteProtocolError, TransportError)
+_IDLE: Final = 5.0  # seconds without a file, after which associations are released: others may need them
+_GIVEN_UP: Final = 30.0  # seconds for which all fails without an attempt, once the peer has been given up
 
 Event = Outcome | Skipped | BaseException
 
@@ -65,6 +59,7 @@ class Pool:
         self.options = options
         self._recorder = recorder
         self.hopeless: DicomNetworkError | None = None
+        self._hopeless_until = 0.0
         self.aborting = False
         self.associations = 0
         self.window = 0
@@ -82,6 +77,8 @@ class Pool:
         self._files = self._work = 0  # done
         self._events: deque[Event] = deque()
         self._news = threading.Event()
+        self._over = threading.Event()
+        self._stood = False  # an association
 
     # --- the caller's thread ----------------------------------------------------------------------------------------
 
@@ -91,6 +88,8 @@ class Pool:
         """Send what is found; see ``dicomnet.send``. None among it: there is nothing now, ``wake`` will tell."""
         if self._recorder is not None:
             self._recorder.start(self._told)
+        if self.options.deadline is not None:
+            threading.Thread(target=self._keep_time, name="dicomnet send clock", daemon=True).start()
         try:
             yield from self._outcomes(iter(found), on_skipped)
         except GeneratorExit:  # the caller wants no more
@@ -102,6 +101,7 @@ class Pool:
         else:
             self._end()
         finally:
+            self._over.set()
             if self._recorder is not None:
                 self._recorder.close()
 
@@ -243,6 +243,8 @@ class Pool:
         if self._recorder is not None and isinstance(event, Outcome):
             self._recorder.record((event,), partial(self._told, event))
         else:
+            if self._recorder is not None and isinstance(event, Skipped):
+                self._recorder.forget(event.path)
             self._told(event)
 
     @property
@@ -256,15 +258,18 @@ class Pool:
             self._news.set()
 
     def work_for(self, line: Line) -> bool:
-        """Wait until there is something to do. False: there will be nothing."""
+        """Wait until there is something to do. False: there will be nothing, or not for long."""
+        idle_until = time.monotonic() + _IDLE
         with self._changed:
             while not (self._ending or line.retiring or self._stopped):
-                wait = None
+                now = time.monotonic()
+                wait = idle_until - now
                 if len(self._stock):
-                    wait = self._due - time.monotonic()
+                    wait = self._due - now
                     if wait <= 0:
                         return True
-                elif self._exhausted:
+                    idle_until = self._due + _IDLE
+                elif self._exhausted or wait <= 0:
                     return False
                 self._changed.wait(wait)
             return False
@@ -302,6 +307,9 @@ class Pool:
                 seen = look(found)
             elif file is None:
                 return None
+            elif file.due <= time.monotonic():
+                self.tell_overdue(file)
+                continue
             else:
                 seen = file if file.dataset is not None else look_again(file)
             if not isinstance(seen, File):
@@ -317,6 +325,30 @@ class Pool:
         """It was taken and not sent."""
         with self._changed:
             self._stock.put_back(file)
+
+    def _keep_time(self) -> None:
+        """The thread that ends what has taken longer than its deadline."""
+        deadline = self.options.deadline
+        assert deadline is not None
+        while True:
+            with self._changed:
+                # What is tried from now on has all its time before it.
+                due = min(self._stock.next_due, *(line.next_due() for line in self._lines), time.monotonic() + deadline)
+            if self._over.wait(max(due - time.monotonic(), 0.0)):
+                return
+            with self._changed:
+                now = time.monotonic()
+                late = self._stock.overdue(now)
+                self._changed.notify_all()  # there may be nothing left to wait for
+                expired = [association for line in self._lines if (association := line.expire(now)) is not None]
+            for file in late:
+                self.tell_overdue(file)
+            for association in expired:
+                threading.Thread(target=_cut, args=(association,), name="dicomnet send abort", daemon=True).start()
+
+    def tell_overdue(self, file: File) -> None:
+        """Its time is over."""
+        self.tell(file.outcome(None, DeadlineExceeded("deadline", self.options.deadline)))
 
     def retry(self, file: File) -> None:
         """It is to be sent again, after the others."""
@@ -342,6 +374,14 @@ class Pool:
                 return
             self._due = now + seconds
         log.warning("%s: %s; going on in %.1f s", self.options.peer, why, seconds)
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether files are given up untried. After a while the peer is tried again; others may come later."""
+        with self._changed:
+            if self.hopeless is not None and time.monotonic() > self._hopeless_until:
+                self.hopeless, self._unreached = None, self.options.attempts - 1
+            return self.hopeless is not None
 
     def give_up_one(self) -> None:
         """A file for which there is no association."""
@@ -382,7 +422,7 @@ class Pool:
                 timeouts=options.timeouts,
                 limits=options.limits,
             )
-        except _NOT_NOW as error:
+        except NOT_NOW as error:
             self._not_reached(line, error)
             return None
 
@@ -411,8 +451,9 @@ class Pool:
                 log.info("%s: no further association: %s", self.options.peer, error)
                 return
             self._unreached += 1
-            if self._unreached >= self.options.attempts or _is_final(error):
-                self.hopeless = error
+            # A peer that has taken such an association before may say "permanently", but it has not meant it then.
+            if self._unreached >= self.options.attempts or (_is_final(error) and not self._stood):
+                self.hopeless, self._hopeless_until = error, time.monotonic() + _GIVEN_UP
         if self.hopeless is None:
             self.back_off(str(error), self._unreached)
 
@@ -421,6 +462,7 @@ class Pool:
         window = association.async_ops[0]
         with self._changed:
             self.hopeless = None
+            self._stood = True
             self._standing += 1
             self.associations = max(self.associations, self._standing)
             self.window = max(self.window, min(window or self.options.window, self.options.window))
@@ -461,6 +503,12 @@ def _tell_abort(association: Association) -> None:
     """A-ABORT; the thread that has the association closes the connection."""
     connection = association._connection
     connection.run(connection.conversation.abort())
+
+
+def _cut(association: Association) -> None:
+    """A-ABORT; then nobody waits for anything on that association any more."""
+    _tell_abort(association)
+    association._connection.transport.shut_down()
 
 
 def _is_final(error: DicomNetworkError) -> bool:

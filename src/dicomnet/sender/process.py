@@ -122,7 +122,7 @@ def work() -> None:
     teller.flush()
 
 
-def _found(number: int, path: str, walked: bool, regular: bool) -> Found:
+def _found(number: int, path: str, walked: bool, regular: bool, fleeting: bool) -> Found:
     name = _Name(path)
     name.number = number
-    return Found(name, None, walked, regular)
+    return Found(name, None, walked, regular, fleeting=fleeting)

@@ -116,7 +116,7 @@ class Crew:
         return max((member.window for member in self._started), default=0)
 
     def run(
-        self, found: Iterable[Found | Outcome], on_skipped: Callable[[Path], None] | None
+        self, found: Iterable[Found | Outcome | None], on_skipped: Callable[[Path], None] | None
     ) -> Generator[Outcome, None, None]:
         """As ``Pool.run``. Raises OSError if there can be no process."""
         if self._recorder is not None:
@@ -161,13 +161,15 @@ class Crew:
 
     def _restored(self, number: int, outcome: Outcome | None, error: bytes | None) -> Outcome | None:
         """What was told of a file, with what was left out for the way here."""
-        if outcome is None:
-            return None
         file = self._files[number]
+        if outcome is None:
+            if self._recorder is not None:
+                self._recorder.forget(file.path)
+            return None
         return replace(outcome, path=file.path, stamp=file.stamp, error=None if error is None else restored(error))
 
     def _outcomes(
-        self, found: Iterator[Found | Outcome], on_skipped: Callable[[Path], None] | None
+        self, found: Iterator[Found | Outcome | None], on_skipped: Callable[[Path], None] | None
     ) -> Generator[Outcome, None, None]:
         exhausted = stopped = False
         while True:
@@ -188,12 +190,15 @@ class Crew:
                 elif on_skipped is not None:
                     on_skipped(path)
 
-    def _deal(self, found: Iterator[Found | Outcome]) -> Generator[Outcome, None, bool]:
+    def _deal(self, found: Iterator[Found | Outcome | None]) -> Generator[Outcome, None, bool]:
         """Give those that have room more files, in turn; True if there are no more. Yields what need not be sent."""
         self._deal_again()
         while self._members and (member := self._emptiest()) is not None:
             dealt: list[tuple[int, Found]] = []
             for file in found:
+                if file is None:  # for now
+                    self._give(member, dealt)
+                    return False
                 if isinstance(file, Outcome):  # as the ledger has it
                     yield file
                     continue
@@ -226,9 +231,13 @@ class Crew:
         return member if len(member.numbers) <= _UNDER_WAY - _DEALT else None
 
     def _give(self, member: _Member, dealt: list[tuple[int, Found]]) -> None:
+        if not dealt:
+            return
         self._files.update(dealt)
         member.numbers.update(number for number, _ in dealt)
-        member.tell([(number, os.fspath(file.path), file.walked, file.regular) for number, file in dealt])
+        member.tell(
+            [(number, os.fspath(file.path), file.walked, file.regular, file.fleeting) for number, file in dealt]
+        )
 
     def _collect(self, stopped: bool) -> Iterator[tuple[int, Outcome | None]]:
         """What was told: numbers with outcomes, or None for what is no instance."""

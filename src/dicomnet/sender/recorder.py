@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from dicomnet.config import Peer
+from dicomnet.dataset import Path
 from dicomnet.files import Found
 from dicomnet.sender.ledger import Ledger
 from dicomnet.sender.outcome import Outcome, Stamp
@@ -33,6 +34,7 @@ class Recorder:
         self._destination = destination
         self._own = own
         self._waiting: deque[tuple[Sequence[Outcome], Callable[[], None]]] = deque()
+        self._under_way: dict[str, Stamp] = {}  # files that may be found once more meanwhile
         self._busy = False
         self._closing = False
         self._news = threading.Event()
@@ -57,11 +59,25 @@ class Recorder:
     def _looked_up(self, batch: list[Found]) -> Iterator[Found | Outcome]:
         stamped = [file._replace(stamp=_stamp(file)) for file in batch]
         paths = [os.path.abspath(file.path) if file.stamp is not None else "" for file in stamped]
-        stamps = {path: file.stamp for path, file in zip(paths, stamped, strict=True) if file.stamp is not None}
-        before = self._ledger.sent_before(self._destination, stamps)
-        for path, file in zip(paths, stamped, strict=True):
+        both = list(zip(paths, stamped, strict=True))
+        busy = [self._is_under_way(path, file) for path, file in both]
+        stamps = {path: file.stamp for path, file in both if file.stamp is not None}
+        before = self._ledger.sent_before(self._destination, stamps)  # last: what is not busy any more is in there
+        for (path, file), is_busy in zip(both, busy, strict=True):
             outcome = before.get(path)
-            yield file if outcome is None else replace(outcome, path=file.path, stamp=file.stamp)
+            if outcome is not None:
+                yield replace(outcome, path=file.path, stamp=file.stamp)
+            elif not (is_busy or self._is_under_way(path, file)):  # it may be twice in the batch
+                if file.fleeting and file.stamp is not None:
+                    self._under_way[path] = file.stamp
+                yield file
+
+    def _is_under_way(self, path: str, file: Found) -> bool:
+        return file.fleeting and file.stamp is not None and self._under_way.get(path) == file.stamp
+
+    def forget(self, path: Path) -> None:
+        """There will be no outcome."""
+        self._under_way.pop(os.path.abspath(path), None)
 
     # --- what happened ----------------------------------------------------------------------------------------------
 
@@ -109,6 +125,9 @@ class Recorder:
                 except BaseException as error:
                     broken = True
                     self.failed(error)
+                if self._under_way:
+                    for outcome in outcomes:
+                        self.forget(outcome.path)
                 if not broken:  # nobody is told of what is not written
                     for _, then in batch:
                         then()

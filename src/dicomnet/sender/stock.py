@@ -7,6 +7,7 @@ read of those is kept, within a limit.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,7 @@ class File:
     attempts: int = 0  # how often it was sent
     failures: int = 0  # attempts that count: for which nothing else was to blame
     suspect: bool = False  # an association died of it, or of one that was sent with it
+    due: float = math.inf  # when its time is over: it has been tried, and there is a deadline
     derived_from: str = ""  # the file's own SOP Instance UID, if it goes as another instance
 
     def goes_as(self, own: str, sent: str) -> None:
@@ -153,6 +155,24 @@ class Stock:
         """The group of the next file, most likely. None: nothing is known yet."""
         return self.next_group() or (self._groups[-1] if self._groups else None)
 
+    def overdue(self, now: float) -> list[File]:
+        """Those whose time is over; they do not wait any more."""
+        late = [file for waiting in self._waiting() for file in waiting if file.due <= now]
+        for file in late:
+            for waiting in self._waiting():
+                if file in waiting:
+                    waiting.remove(file)
+                    self._kept -= file.kept if waiting is not self._again else 0
+        return late
+
+    @property
+    def next_due(self) -> float:
+        """When the time of the next one is over."""
+        return min((file.due for waiting in self._waiting() for file in waiting), default=math.inf)
+
+    def _waiting(self) -> list[deque[File]]:
+        return [self._again, *(group.files for group in self._groups)]
+
     def next_again(self) -> File | None:
         return self._again.popleft() if self._again else None
 
@@ -161,6 +181,8 @@ def look(found: Found, most: int = READ_WHOLE) -> File | Outcome | Skipped:
     """What is to be sent, read if it has up to ``most`` bytes; or its outcome if it cannot be sent."""
     try:
         dataset = dataset_in(found, most)
+    except FileNotFoundError as error:
+        return Skipped(found.path) if found.fleeting else Outcome(found.path, error=error, stamp=found.stamp)
     except (OSError, InvalidDataset) as error:
         return Outcome(found.path, error=error, stamp=found.stamp)
     if dataset is None:
@@ -176,5 +198,5 @@ def look_again(file: File) -> File | Outcome | Skipped:
     if isinstance(seen, Outcome):
         return replace(seen, attempts=file.attempts, size=file.size)
     if isinstance(seen, File):
-        seen.attempts, seen.failures, seen.suspect = file.attempts, file.failures, file.suspect
+        seen.attempts, seen.failures, seen.suspect, seen.due = file.attempts, file.failures, file.suspect, file.due
     return seen
