@@ -7,7 +7,7 @@ decoder's frame must have the shape and the range that the data set announces: e
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
@@ -43,16 +43,21 @@ _DECODED_COLOURS: Final = {
 
 
 class Window:
-    """Bytes as a file for pydicom to read, without a copy of them all."""
+    """Bytes as a file for pydicom to read, without a copy of them all.
 
-    def __init__(self, data: memoryview) -> None:
+    ``passed(end)`` is called when those before ``end`` have been read, so that a mapped file need not stay in memory.
+    """
+
+    def __init__(self, data: memoryview, passed: Callable[[int], None]) -> None:
         self._data = data
+        self._passed = passed
         self._position = 0
 
     def read(self, size: int = -1) -> bytes:
         end = len(self._data) if size < 0 else self._position + size
         piece = bytes(self._data[self._position : end])
         self._position += len(piece)
+        self._passed(self._position)
         return piece
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -141,7 +146,9 @@ def image_of(dataset: Dataset) -> Image:
 # --- decoding -------------------------------------------------------------------------------------------------------
 
 
-def decoded_frames(data: memoryview, transfer_syntax: str, image: Image) -> Iterator[tuple[Any, str]]:
+def decoded_frames(
+    data: memoryview, transfer_syntax: str, image: Image, passed: Callable[[int], None]
+) -> Iterator[tuple[Any, str]]:
     """Each frame as an array (rows, columns[, samples]) of the values that it has, and its colours.
 
     Colours stay as they are: nothing is converted from YBR to RGB that the code stream's own format does not convert.
@@ -151,7 +158,7 @@ def decoded_frames(data: memoryview, transfer_syntax: str, image: Image) -> Iter
     count = 0
     try:
         for array, found in decoder.iter_array(
-            Window(data), decoding_plugin=_plugin(decoder), **_AS_IT_IS, **image.options()
+            Window(data, passed), decoding_plugin=_plugin(decoder), **_AS_IT_IS, **image.options()
         ):
             colours = str(found["photometric_interpretation"])
             yield _fitted(array, image), _DECODED_COLOURS.get(colours, colours)
@@ -175,7 +182,7 @@ def _fitted(array: Any, image: Image) -> Any:
     return wanted
 
 
-def native_frames(data: memoryview, image: Image) -> Iterator[tuple[Any, str]]:
+def native_frames(data: memoryview, image: Image, passed: Callable[[int], None]) -> Iterator[tuple[Any, str]]:
     """As ``decoded_frames``, of pixel data in Explicit VR Little Endian."""
     if image.allocated % 8:
         raise InvalidDataset(f"pixel data of {image.allocated} bits each is not compressed here")
@@ -183,7 +190,7 @@ def native_frames(data: memoryview, image: Image) -> Iterator[tuple[Any, str]]:
         raise InvalidDataset(f"its pixel data has {len(data)} bytes instead of {image.size}")
     if len(data) >= image.size + image.frame_bits // 8:
         raise InvalidDataset(f"it has more pixel data than {image.frames} frames")
-    yield from decoded_frames(data, "1.2.840.10008.1.2.1", image)
+    yield from decoded_frames(data, "1.2.840.10008.1.2.1", image, passed)
 
 
 # --- encoding -------------------------------------------------------------------------------------------------------

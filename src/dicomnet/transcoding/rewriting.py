@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dicomnet.config import Limits
 from dicomnet.dataset import EncodedDataset, Spool
@@ -29,8 +29,6 @@ _MOST_NATIVE: Final = 0xFFFFFFFE  # bytes of a value with a length (PS3.5 7.1.1)
 _CHARACTER_SET: Final = 0x00080005
 # The Extended Offset Table, its lengths, and the total length: of encapsulated pixel data alone (PS3.3 C.7.6.3.1.8).
 _OFFSETS: Final = (0x7FE00001, 0x7FE00002, 0x7FE00003)
-
-Frames = Iterator[tuple[object, str]]
 
 
 class Rewriter:
@@ -67,7 +65,7 @@ class Rewriter:
             return self._copied(transfer_syntax, pixels)
         head = self._head(pixels)
         image = image_of(head.dataset)
-        frames = decoded_frames(self._data[pixels.value : pixels.end], self._syntax, image)
+        frames = self._decoded(pixels, image)
         first = next(frames, None)
         if first is None:
             raise InvalidDataset("it has no frames")
@@ -116,8 +114,7 @@ class Rewriter:
             raise InvalidDataset(f"it has {what}, and cannot be compressed")
         head = self._head(pixels)
         image = image_of(head.dataset)
-        data = self._data[pixels.value : pixels.end]
-        frames = decoded_frames(data, self._syntax, image) if pixels.undefined else native_frames(data, image)
+        frames = self._decoded(pixels, image)
         spool = ByteSpool(self._limits.spool_size, None)
         try:
             offsets, colours = _encode_all(frames, FrameEncoder(transfer_syntax, image, lossy=lossy), spool)
@@ -168,6 +165,17 @@ class Rewriter:
         return output.done()
 
     # --- both -------------------------------------------------------------------------------------------------------
+
+    def _decoded(self, pixels: Element, image: Image) -> Iterator[tuple[Any, str]]:
+        """The frames, one by one."""
+        data = self._data[pixels.value : pixels.end]
+
+        def passed(end: int) -> None:
+            self._passed(pixels.value + end)
+
+        if pixels.undefined:
+            return decoded_frames(data, self._syntax, image, passed)
+        return native_frames(data, image, passed)
 
     def _note_earlier_loss(self, head: Head, native_size: int, pixels: Element) -> None:
         """What only the code stream told, the elements tell now: that it was compressed with loss."""
@@ -286,7 +294,7 @@ def _item(size: int) -> bytes:
     return struct.pack("<HHI", 0xFFFE, 0xE000, size)
 
 
-def _encode_all(frames: Iterator[tuple[object, str]], encoder: FrameEncoder, spool: ByteSpool) -> tuple[list[int], str]:
+def _encode_all(frames: Iterator[tuple[Any, str]], encoder: FrameEncoder, spool: ByteSpool) -> tuple[list[int], str]:
     """Frames as items, one fragment each (PS3.5 A.4): their offsets, and their colours."""
     offsets: list[int] = []
     at, first = 0, ""
