@@ -46,6 +46,37 @@ def admitted(door: Admission, calling: str = "SCU", address: str = "10.0.0.1") -
     return guest
 
 
+# --- addresses ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("networks", "inside", "outside"),
+    [
+        (["192.0.2.0/24"], ["192.0.2.1", "::ffff:192.0.2.255"], ["192.0.3.1", "::ffff:192.0.3.1", "::c000:201"]),
+        (["2001:db8::/32", "10.0.0.7"], ["2001:db8:1::2", "10.0.0.7", "2001:db8::1%eth0"], ["10.0.0.8", "2001:db9::"]),
+        (["::ffff:192.0.2.0/120"], ["192.0.2.9", "::ffff:192.0.2.9"], ["192.0.3.9"]),
+        (["::/0"], ["2001:db8::1"], ["192.0.2.1"]),
+        ([], [], ["127.0.0.1", "::1", "somewhere"]),
+    ],
+)
+def test_connections_from_elsewhere_are_closed(
+    networks: list[str], inside: list[str], outside: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """PS3.8 9.1.2; IPv4 addresses may come in the dress of IPv6."""
+    door = admission(accept_from=networks)
+    for address in inside:
+        assert refusal(arrives(door, address)) is None
+    for address in outside:
+        assert door.enter((address, 1040)) is None
+        assert f"{address}:1040: closed" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", ["192.0.2.7/24", "somewhere", "192.0.2.0/33", ""])
+def test_what_is_no_network_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"192\.0\.2\.0/24"):
+        admission(accept_from=[wrong])
+
+
 # --- limits ---------------------------------------------------------------------------------------------------------
 
 

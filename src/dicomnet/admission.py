@@ -86,10 +86,15 @@ class Admission:
         self._lock = threading.Lock()
 
     def enter(self, address: tuple[str, int]) -> Guest | None:
-        """A new connection from ``address`` (host, port); None if there are so many that it has to be closed.
+        """A new connection from ``address`` (host, port); None if it has to be closed: it comes from a network that is
+        not accepted, or there are too many.
 
         Leaving the guest's ``with`` block, or ``leave``, gives its place back.
         """
+        if not self.ae.accepts_from(address[0]):
+            # Unread: who is not to connect at all gets no answer to study, and no TLS handshake (PS3.8 9.1.4).
+            log.warning("%s:%s: closed: no connections are accepted from there", *address)
+            return None
         most = self.ae.limits.pending
         with self._lock:
             pending = self._tally.pending

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
 
 from dicomnet.config import MAX_PDU_LENGTH, Limits, Timeouts, check_ae_title
 from dicomnet.dataset import Path
@@ -16,6 +16,11 @@ from dicomnet.errors import Reject, RejectResult, RejectSource
 from dicomnet.ul import negotiation, pdu
 from dicomnet.ul.extended import ExtendedAnswers
 from dicomnet.ul.negotiation import ContextLike, Policy
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
+    Network = IPv4Network | IPv6Network
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -52,21 +57,25 @@ def _registers(described: Callable[[AE], None]) -> _Registrar:
 class AE:
     """An application entity that serves associations.
 
-    ``title``: 1–16 characters. ``contexts``: SOP class UIDs, (UID, [transfer syntaxes]) pairs or PresentationContexts;
-    a UID alone supports every transfer syntax that encodes whole data sets, in the requestor's order of preference; a
-    list of transfer syntaxes states the AE's own. ``accept_calling``: AE titles that may call (None: all).
-    ``require_called``: the called AE title must be ours. ``max_associations``, ``max_associations_per_peer`` (of one AE
-    title): past them a request gets A-ASSOCIATE-RJ 2/3/2; None takes the numbers of ``limits``. ``max_pdu_length``:
-    bytes, 0 is unlimited. ``async_ops``: (invoked, performed) as a requestor may ask for, 0 is unlimited. ``roles``:
-    SOP class → (SCU, SCP) that a requestor may take; None: those that C-GET needs, if a C-GET SOP class is supported.
-    ``prefer``: transfer syntaxes to choose, best first, where a SOP class comes without a list of its own.
-    ``extended``: SOP class → what is supported of its extended negotiation (an ExtendedQuery and so on; bytes are
-    answered as they are), or a function of SOP class and the requestor's bytes that returns one of these or None.
+    ``title``: 1–16 characters. ``contexts``: SOP class UIDs, (UID, [transfer syntaxes]) pairs or
+    PresentationContexts; a UID alone supports every transfer syntax that encodes whole data sets, in the
+    requestor's order of preference; a list of transfer syntaxes states the AE's own. ``accept_calling``: AE titles
+    that may call (None: all). ``accept_from``: networks or addresses, as "192.0.2.0/24" or "2001:db8::7", from
+    which connections are taken (None: all); others are closed unread. ``require_called``: the called AE title must
+    be ours. ``max_associations``, ``max_associations_per_peer`` (of one AE title): past them a request gets
+    A-ASSOCIATE-RJ 2/3/2; None takes the numbers of ``limits``. ``max_pdu_length``: bytes, 0 is unlimited.
+    ``async_ops``: (invoked, performed) as a requestor may ask for, 0 is unlimited. ``roles``: SOP class → (SCU,
+    SCP) that a requestor may take; None: those that C-GET needs, if a C-GET SOP class is supported. ``prefer``:
+    transfer syntaxes to choose, best first, where a SOP class comes without a list of its own. ``extended``: SOP
+    class → what is supported of its extended negotiation (an ExtendedQuery and so on; bytes are answered as they
+    are), or a function of SOP class and the requestor's bytes that returns one of these or None.
     ``accept_related``: take a SOP class that is not supported if the requestor names a supported one as its general
-    SOP class (PS3.7 D.3.3.6). ``require_identity``: a request without a user identity is refused; see ``on_identity``.
-    ``spool_folder``: where received data sets above ``limits.spool_size`` wait (None: a private temporary folder).
+    SOP class (PS3.7 D.3.3.6). ``require_identity``: a request without a user identity is refused; see
+    ``on_identity``. ``spool_folder``: where received data sets above ``limits.spool_size`` wait (None: a private
+    temporary folder).
 
-    Raises ValueError for a title, a context, a length or a window that the standard or ``limits`` do not allow.
+    Raises ValueError for a title, a network, a context, a length or a window that the standard or ``limits`` do not
+    allow.
     """
 
     def __init__(
@@ -75,6 +84,7 @@ class AE:
         *,
         contexts: Iterable[ContextLike] = (VERIFICATION,),
         accept_calling: Iterable[str] | None = None,
+        accept_from: Iterable[str] | None = None,
         require_called: bool = False,
         max_associations: int | None = None,
         max_associations_per_peer: int | None = None,
@@ -91,6 +101,7 @@ class AE:
     ) -> None:
         self.title = check_ae_title(title)
         self.accept_calling = None if accept_calling is None else frozenset(map(check_ae_title, accept_calling))
+        self.accept_from = None if accept_from is None else tuple(map(network, accept_from))
         self.require_called = require_called
         self.require_identity = require_identity
         self.timeouts = timeouts or Timeouts()
@@ -232,6 +243,10 @@ class AE:
 
     # --- association ------------------------------------------------------------------------------------------------
 
+    def accepts_from(self, host: str) -> bool:
+        """Whether a connection from this address is taken, by ``accept_from``."""
+        return self.accept_from is None or _is_within(host, self.accept_from)
+
     def answer(self, request: pdu.AssociateRq, *, identity_response: bytes | None = None) -> pdu.AssociateAc:
         """The A-ASSOCIATE-AC for a request that was admitted; ``identity_response``: if one was asked for."""
         return negotiation.answer(request, self.policy, identity_response=identity_response)
@@ -250,6 +265,32 @@ class AE:
         if self.require_identity and (association.identity is None or not association.identity.is_known):
             return identity_refused()
         return None
+
+
+def network(text: str) -> Network:
+    """``192.0.2.0/24``, ``2001:db8::/32`` or a single address. Raises ValueError.
+
+    IPv4 networks written as IPv6 (::ffff:192.0.2.0/120) are what they mean.
+    """
+    import ipaddress
+
+    try:
+        given = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; a network is written 192.0.2.0/24 or 2001:db8::/32") from error
+    mapped = getattr(given.network_address, "ipv4_mapped", None)
+    return given if mapped is None or given.prefixlen < 96 else ipaddress.ip_network((mapped, given.prefixlen - 96))
+
+
+def _is_within(host: str, networks: Iterable[Network]) -> bool:
+    import ipaddress
+
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # no Internet address
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address  # as a socket for both families has it
+    return any(address in network for network in networks)
 
 
 def _hashable(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -27,6 +27,19 @@ _BEGINNING: Final = 16 * 1024  # bytes of a file that are kept in memory too
 _SMALL: Final = 8 * 1024  # bytes: what comes in such pieces is put together
 
 
+class SpoolFolder(os.PathLike[str]):
+    """A folder for spools that is asked first: ``take(size)`` before so many bytes are written to a file there, which
+    it refuses by an OSError. ``failed(error)`` is told what kept a data set from being stored there."""
+
+    def __init__(self, path: str, take: Callable[[int], None], failed: Callable[[OSError], None] | None = None) -> None:
+        self.path = path
+        self.take = take
+        self.failed = failed
+
+    def __fspath__(self) -> str:
+        return self.path
+
+
 class SpooledFile(NamedTuple):
     """A file with a header of ``offset`` bytes and ``size`` bytes behind it."""
 
@@ -77,6 +90,8 @@ class ByteSpool:
             pieces = self._begin_file(pieces)
         if self._error is None:
             try:
+                if isinstance(self._folder, SpoolFolder):
+                    self._folder.take(sum(map(len, pieces)))
                 write_all(self._descriptor, pieces)
             except OSError as error:
                 self._error = error
@@ -108,6 +123,8 @@ class ByteSpool:
         self.flush()
         if self._error is not None:
             self.discard()
+            if isinstance(self._folder, SpoolFolder) and self._folder.failed is not None:
+                self._folder.failed(self._error)
             return self._error
         if self._descriptor < 0:
             kept = self._kept

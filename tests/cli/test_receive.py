@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from hypothesis import given, settings, strategies as st
 
 import dicomnet
 from dicomnet.inbox import Inbox
-from tests.cli.conftest import Credentials
+from tests.cli.conftest import Credentials, Done
 from tests.cli.programs import CT, EXPLICIT, HOST, Receive, dicomnet_command, instance, receiving
 from tests.inbox.test_layout import HOSTILE
 
@@ -79,9 +79,11 @@ def test_json_lines(tmp_path: Path) -> None:
         "transfer_syntax": EXPLICIT,
         "calling": "SENDER",
     }
-    assert json.loads(printed) == {
+    summary = json.loads(printed)
+    assert summary == {
         "event": "summary", "stored": 1, "failed": 0, "bytes": len(instance()), "associations": 1,
-        "replaced": 0, "same": 0, "beside": 0,
+        "replaced": 0, "same": 0, "beside": 0, "no_room": 0,
+        "studies": 1, "bytes_per_second": summary["bytes_per_second"],
     }  # fmt: skip
 
 
@@ -216,6 +218,137 @@ def test_all_addresses(tmp_path: Path) -> None:
     with receiving(tmp_path, "--host", "*") as receive:
         assert receive.first_line.startswith("listening as DICOMNET@*:")
         dicomnet.associate(receive.peer).release()
+
+
+# --- layout, duplicates, room, networks -----------------------------------------------------------------------------
+
+
+def test_a_layout_says_where_instances_go(tmp_path: Path) -> None:
+    layout = "{StudyDate:4}/{CallingAE}/{Modality}_{SOPInstanceUID}.dcm"
+    with receiving(tmp_path, "--layout", layout) as receive:
+        store(receive, instance(1, StudyDate="20260131", Modality="CT"), instance(2), calling_ae="CT1")
+        receive.stop()
+    assert receive.files() == ["2026/CT1/CT_1.2.3.1.dcm", "no-study-date/CT1/no-modality_1.2.3.2.dcm"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "why"),
+    [
+        ("--layout", "{PatientID}", "needs {SOPInstanceUID}"),
+        ("--exec", "no-such-program-anywhere", "no program"),
+        ("--allow-from", "192.0.2.1/24", "Example: 192.0.2.0/24"),
+        ("--keep-free", "plenty", "such as 5GB"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused_with_what_would(
+    tmp_path: Path, command: Callable[..., Done], option: str, value: str, why: str
+) -> None:
+    done = command("receive", tmp_path, option, value)
+    assert done.code == 2
+    assert why in done.err
+
+
+def test_workers_compare_what_comes_twice(tmp_path: Path) -> None:
+    with receiving(tmp_path, "--workers", 2, "--duplicates", "compare", "--json", "--sync") as receive:
+        for _ in range(2):
+            assert store(receive, instance(1, size=10), instance(1, size=20), instance(2, size=BIG)) == [0, 0, 0]
+        code, printed, complained = receive.stop()
+    assert code == 0
+    *told, summary = map(json.loads, printed.splitlines())
+    assert [one["what"] for one in told] == ["stored", "beside", "stored", "same", "same", "same"]
+    assert (summary["stored"], summary["beside"], summary["same"], summary["studies"]) == (3, 1, 3, 1)
+    assert complained.count("another instance has the same name") == 1
+    assert len(receive.files()) == 3
+
+
+def test_a_disk_without_room_refuses_and_says_so(tmp_path: Path) -> None:
+    """PS3.4 Table B.2-1: refused, out of resources; of large instances while they come."""
+    with receiving(tmp_path, "--keep-free", "100%") as receive:
+        assert store(receive, instance(1), instance(2, size=BIG)) == [0xA700, 0xA700]
+        code, printed, complained = receive.stop()
+    assert code == 0
+    assert "0 stored" in printed
+    assert "2 refused for want of disk space" in printed
+    assert complained.splitlines()[0].startswith("instances will be refused: the disk has no room")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_networks_can_be_limited(tmp_path: Path) -> None:
+    with receiving(tmp_path, "--allow-from", "192.0.2.0/24") as receive:
+        assert dicomnet_command("echo", receive.peer).returncode == 3
+        assert "no connections are accepted from there" in receive.stop()[2]
+    with receiving(tmp_path, "--allow-from", "192.0.2.0/24", "--allow-from", "127.0.0.0/8", "--workers", 2) as receive:
+        assert dicomnet_command("echo", receive.peer).returncode == 0
+
+
+# --- studies --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name != "posix", reason="runs a shell")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_command_runs_when_a_study_is_complete(tmp_path: Path, workers: int) -> None:
+    """Once for what several associations, in several processes, have brought; without waiting for the end."""
+    options = (
+        "--workers",
+        workers,
+        "--json",
+        "--exec-after",
+        1,
+        "--exec",
+        "sh -c 'echo $0 $1; exit $1' {folder} {count}",
+    )
+    with receiving(tmp_path, *options) as receive:
+        associations = [dicomnet.associate(receive.peer, contexts=[CT]) for _ in range(2)]
+        for number, association in enumerate(associations):
+            assert association.c_store(instance(number)).status == 0
+        for association in associations:
+            association.release()
+        told = [json.loads(receive.line()) for _ in range(3)]
+        _, _, complained = receive.stop()
+    assert [one["event"] for one in told] == ["stored", "stored", "exec"]
+    ran = told[-1]
+    assert (ran["study_instance_uid"], ran["folder"], ran["count"]) == ("1.2.3", "P1/1.2.3", 2)
+    assert (ran["outcome"], ran["exit_code"]) == ("failed", 2)
+    assert ran["said"] == f"{tmp_path}/P1/1.2.3 2"
+    assert f"--exec failed for P1/1.2.3: exit code 2: {tmp_path}/P1/1.2.3 2" in complained
+
+
+@pytest.mark.skipif(os.name != "posix", reason="runs a shell")
+def test_what_is_complete_at_the_end_is_run_before_it(tmp_path: Path) -> None:
+    with receiving(
+        tmp_path / "in", "--exec", f"touch {tmp_path}/{{StudyInstanceUID}}", "--exec-after", 1000
+    ) as receive:
+        store(receive, instance(1), instance(2, StudyInstanceUID="1.9"))
+        code, printed, _ = receive.stop()
+    assert code == 0
+    assert printed.count("ran for P1/") == 2
+    assert "2 studies" in printed.splitlines()[-1]
+    assert {"1.2.3", "1.9"} <= set(os.listdir(tmp_path))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_second_signal_ends_commands_and_tells_what_did_not_run(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    options = ("--exec", f"sh -c 'echo > {started}; exec sleep 60'", "--exec-after", 0, "--exec-jobs", 1, "--json")
+    with receiving(tmp_path / "in", *options) as receive:
+        store(receive, instance(1))
+        receive.line()
+        deadline = time.monotonic() + 60
+        while not started.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        store(receive, instance(2, StudyInstanceUID="1.9"))
+        receive.line()
+        receive.process.send_signal(signal.SIGINT)
+        assert receive.process.stderr is not None
+        assert receive.process.stderr.readline().startswith("ending")
+        code, printed, _ = receive.stop(signal.SIGINT)
+    assert code == 130
+    told = [json.loads(line) for line in printed.splitlines()]
+    assert {one["study_instance_uid"]: one["outcome"] for one in told if one["event"] == "exec"} == {
+        "1.2.3": "stopped", "1.9": "not run",
+    }  # fmt: skip
+    assert told[-1]["event"] == "summary"
 
 
 # --- the spool folder -----------------------------------------------------------------------------------------------

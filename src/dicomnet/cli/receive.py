@@ -12,11 +12,14 @@ from dicomnet.cli.interrupt import Interrupt
 from dicomnet.cli.options import DEFAULT_AE, USAGE, Command, Failure, acceptor, ae_title_value
 from dicomnet.cli.output import Output
 from dicomnet.cli.settings import Settings
+from dicomnet.cli.storing import Execution, Storing, network_value, storing as storing_options
 
 if TYPE_CHECKING:
     from dicomnet import AE, Limits, Server
+    from dicomnet.cli.execution import Completion
+    from dicomnet.cli.reception import Reception
     from dicomnet.config import Identity
-    from dicomnet.inbox import Inbox
+    from dicomnet.dataset import Path
 
 _SPOOL_SIZE: Final = 64 * 1024  # bytes of what may wait in memory, of one association
 
@@ -37,15 +40,30 @@ _EVENTS: Final = {
         "transfer_syntax": "UID of its transfer syntax",
         "calling": "AE title of who sent it",
     },
-    "failed": {"path": "where it should have gone", "reason": "why it could not be stored"},
+    "failed": {
+        "path": "where it should have gone; empty if that was not known yet",
+        "reason": "why it could not be stored",
+    },
+    "exec": {
+        "folder": "of the study, below the folder",
+        "study_instance_uid": "the study",
+        "count": "instances that came since it was complete the last time",
+        "outcome": "done, failed, too long, stopped (with dicomnet), not run",
+        "exit_code": "of the command, or null",
+        "seconds": "that it ran",
+        "said": "the end of its output and errors",
+    },
     "summary": {
         "stored": "instances",
         "failed": "instances that could not be stored",
         "bytes": "that were stored",
+        "bytes_per_second": "from the first instance to the last, or null",
+        "studies": "that instances came of, or null where workers cannot tell",
         "associations": "that have ended",
         "replaced": "instances, of those stored, that took the place of an older one",
         "same": "instances that were there already, not stored again",
         "beside": "instances, of those stored, that another one had the name of",
+        "no_room": "instances, of those failed, that the disk had no room for",
     },
 }
 
@@ -76,60 +94,96 @@ _EVENTS: Final = {
     "--window", type=click.IntRange(1, 1000), default=16, show_default=True, metavar="N",
     help="How many instances a sender that asks for it may have on their way before the first is answered: --window 1",
 )  # fmt: skip
+@click.option(
+    "--allow-from", type=network_value, metavar="NETWORK", multiple=True,
+    help="Let only these addresses connect, others are closed unread; can be repeated: --allow-from 192.0.2.0/24",
+)  # fmt: skip
+@storing_options
 @acceptor
 def command(
-    folder: str,
-    host: str,
-    port: int,
-    title: str,
-    max_associations: int | None,
-    workers: int,
-    window: int,
-    calling: tuple[str, ...],
-    settings: Settings,
-    output: Output,
+    folder: str, settings: Settings, output: Output, storing: Storing, execution: Execution, **acceptance: Any
 ) -> int:
     """Listen, and store what peers send below FOLDER.
 
-    Each instance becomes FOLDER/patient ID/study UID/series UID/instance UID.dcm, byte for byte as it was sent; one
-    that is there already is replaced. Values that are no good as file names are changed. Ctrl-C and SIGTERM end it,
-    after the transfers under way.
+    Each instance becomes FOLDER/patient ID/study UID/series UID/instance UID.dcm, or what --layout says, byte for byte
+    as it was sent. Values that are no good as file names are changed. Ctrl-C and SIGTERM end it, after the transfers
+    under way.
 
     \b
       dicomnet receive inbox
       dicomnet receive inbox --host '*' --port 11112 --ae STORE
+      dicomnet receive inbox --duplicates keep --exec 'import-study {folder}'
       dicomnet receive inbox --port 0 --json | jq -r 'select(.event == "stored").path'
     """
-    from dicomnet import AE, StorageClasses, Verification
+    from dicomnet.cli.execution import Completion, channel_for
     from dicomnet.cli.reception import Reception
 
-    inbox = _inbox(folder)
-    reception = Reception(inbox, output, workers)
-    ae = AE(
-        title,
-        contexts=[Verification, *StorageClasses],
-        accept_calling=calling or None,
-        max_associations=max_associations,
-        max_associations_per_peer=max_associations,
-        async_ops=(window, 1),
-        spool_folder=inbox.spool_folder,
-        timeouts=settings.timeouts(),
-        limits=_limits(max_associations),
-    )
-    ae.on_c_store(quick=True)(reception.store)
-    ae.on_close(quick=True)(reception.count_association)
-    if (identity := settings.identity()) is not None:
-        _require(ae, identity)
+    workers, host = acceptance["workers"], acceptance["host"]
+    inbox = storing.inbox(folder, workers)
+    channel = channel_for(workers, execution)
+    reception = Reception(inbox, output, workers, channel)
+    completion = None if channel is None else Completion(channel, execution, inbox, output)
+    ae = _application_entity(inbox.spool_folder, reception, settings, **acceptance)
+    try:
+        inbox.check_room()
+    except OSError as error:
+        output.problem(f"instances will be refused: {error.strerror}; see --keep-free")
     with Interrupt("ending; transfers under way may finish (again: at once)") as interrupt:
-        server = _serve(ae, host, port, settings, workers)
-        _tell(server, host, title, folder, output)
+        server = _serve(ae, host, acceptance["port"], settings, workers)
+        if completion is not None:
+            completion.start()
+        _tell(server, host, ae.title, folder, output)
         # What is there now stays to the end: nothing that the garbage collector need look at, then least of all.
         gc.freeze()
         while not interrupt.wait():
             pass
-        server.close()
-        reception.summarise()
+        _close(server, reception, completion)
     return 0
+
+
+def _close(server: Server, reception: Reception, completion: Completion | None) -> None:
+    """In order; at a second signal at once, but what that cuts short is told."""
+    try:
+        server.close()
+        if completion is not None:
+            completion.close()
+    finally:
+        if completion is not None:
+            completion.stop()
+        reception.summarise(completion.studies if completion is not None else None)
+
+
+def _application_entity(
+    spool_folder: Path,
+    reception: Reception,
+    settings: Settings,
+    *,
+    title: str,
+    calling: tuple[str, ...],
+    allow_from: tuple[str, ...],
+    max_associations: int | None,
+    window: int,
+    **_listening: Any,
+) -> AE:
+    from dicomnet import AE, StorageClasses, Verification
+
+    ae = AE(
+        title,
+        contexts=[Verification, *StorageClasses],
+        accept_calling=calling or None,
+        accept_from=allow_from or None,
+        max_associations=max_associations,
+        max_associations_per_peer=max_associations,
+        async_ops=(window, 1),
+        spool_folder=spool_folder,
+        timeouts=settings.timeouts(),
+        limits=_limits(max_associations),
+    )
+    ae.on_c_store(quick=True)(reception.store)
+    ae.on_close(quick=True)(reception.end)
+    if (identity := settings.identity()) is not None:
+        _require(ae, identity)
+    return ae
 
 
 def _limits(max_associations: int | None) -> Limits:
@@ -138,15 +192,6 @@ def _limits(max_associations: int | None) -> Limits:
 
     limits = Limits(spool_size=_SPOOL_SIZE)
     return replace(limits, associations_per_address=max_associations) if max_associations else limits
-
-
-def _inbox(folder: str) -> Inbox:
-    from dicomnet.inbox import Inbox
-
-    try:
-        return Inbox(folder)
-    except OSError as error:
-        raise Failure(f"cannot store into {folder}: {error.strerror}; choose another FOLDER", USAGE) from error
 
 
 def _serve(ae: AE, host: str, port: int, settings: Settings, workers: int) -> Server:

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import errno
+from typing import TYPE_CHECKING, Any, Final
 
 from dicomnet import Response, Status
 from dicomnet.cli.output import Output, size_text
 from dicomnet.inbox import Inbox, Kept
+from dicomnet.inbox.studies import Channel, Reporter
 from dicomnet.workers import SharedCounters
 
+if TYPE_CHECKING:
+    from dicomnet.inbox.studies import Studies
+
 _WORDS: Final = {"same": "there already", "beside": "stored beside another of the same name"}
+_ASIDE: Final = {  # counts that are told only if there are any
+    "replaced": "replaced older ones",
+    "same": "there already",
+    "beside": "beside others of the same name",
+    "no_room": "refused for want of disk space",
+}
 
 
 class Reception:
-    """The handlers of ``dicomnet receive``, for the threads of all associations and all ``workers``."""
+    """The handlers of ``dicomnet receive``, for the threads of all associations and all ``workers``.
 
-    def __init__(self, inbox: Inbox, output: Output, workers: int = 1) -> None:
+    ``channel``: where to tell of studies, if anybody listens.
+    """
+
+    def __init__(self, inbox: Inbox, output: Output, workers: int, channel: Channel | None) -> None:
         self._inbox = inbox
         self._output = output
-        self._counters = SharedCounters(
-            workers, "stored", "size", "failed", "associations", "replaced", "same", "beside"
-        )
+        self._counters = SharedCounters(workers, "stored", "size", "failed", "associations", *_ASIDE)
+        self._reporter = None if channel is None else Reporter(channel, inbox.layout)
+        inbox.spool_failed = self._count_failure
 
     def store(self, request: Any) -> Status | Response:
         """Store one instance: a few system calls, and little else."""
@@ -35,11 +49,13 @@ class Reception:
             self._counters.add(same=1)
         else:
             self._counters.add(stored=1, size=dataset.size, **{kept.what: 1})
+        if self._reporter is not None and kept.what != "same":
+            self._reporter.stored(request.association, kept, dataset.size)
         output = self._output
         if output.json or not output.quiet:
             self._tell(request, kept)
         if kept.what == "beside":
-            output.problem(f"another instance has the same name: {kept.path} was put beside it")
+            output.problem(f"another instance has the same name: this one was stored beside it as {kept.path}")
         return Status.SUCCESS
 
     def _tell(self, request: Any, kept: Kept) -> None:
@@ -58,19 +74,39 @@ class Reception:
         )
 
     def _refuse(self, request: Any, error: OSError) -> Response:
-        self._counters.add(failed=1)
-        path = self._inbox.path(request.dataset)
-        self._output.event("failed", path=path, reason=error.strerror)
-        self._output.problem(f"failed {path}: {error.strerror}")
+        self._count_failure(error, self._inbox.path(request.dataset))
         return Response(Status.OUT_OF_RESOURCES, error_comment=f"cannot be stored: {error.strerror}"[:64])
 
-    def count_association(self, _association: Any) -> None:
-        self._counters.add(associations=1)
+    def _count_failure(self, error: OSError, path: str = "") -> None:
+        """``path``: not known of what could not even wait for its rest."""
+        self._counters.add(failed=1, no_room=error.errno == errno.ENOSPC)
+        self._output.event("failed", path=path, reason=error.strerror)
+        self._output.problem(f"failed {path or 'a large instance'}: {error.strerror}")
 
-    def summarise(self) -> None:
+    def end(self, association: Any) -> None:
+        """An association is over."""
+        self._counters.add(associations=1)
+        if self._reporter is not None:
+            self._reporter.ended(association)
+
+    def summarise(self, studies: Studies | None) -> None:
         total = self._counters.totals()
+        count, seconds = (studies.seen, studies.seconds) if studies is not None else (None, 0.0)
+        rate = total["size"] / seconds if seconds else None
         text = (
             f"{total['stored']} stored ({size_text(total['size'])}), {total['failed']} failed;"
             f" {total['associations']} association{'s' * (total['associations'] != 1)}"
         )
-        self._output.event("summary", text, bytes=total.pop("size"), **total)
+        if count:
+            text += f", {count} stud{'y' if count == 1 else 'ies'}"
+        if rate:
+            text += f"; {size_text(rate)} a second from the first to the last"
+        aside = ", ".join(f"{total[name]} {words}" for name, words in _ASIDE.items() if total[name])
+        self._output.event(
+            "summary",
+            text + f"; {aside}" * bool(aside),
+            bytes=total.pop("size"),
+            studies=count,
+            bytes_per_second=rate and round(rate),
+            **total,
+        )

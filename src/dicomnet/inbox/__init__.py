@@ -12,15 +12,18 @@ Nothing here prints, and nothing runs in the background.
 
 from dicomnet.inbox.folder import DUPLICATES, Duplicates, Inbox, Kept, What
 from dicomnet.inbox.layout import DEFAULT, Layout, Place, file_name, folder_name
+from dicomnet.inbox.room import KeepFree, Room
 
 __all__ = [
     "DEFAULT",
     "DUPLICATES",
     "Duplicates",
     "Inbox",
+    "KeepFree",
     "Kept",
     "Layout",
     "Place",
+    "Room",
     "What",
     "file_name",
     "folder_name",

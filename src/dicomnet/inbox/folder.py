@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 from dicomnet import part10
 from dicomnet.errors import InvalidDataset
 from dicomnet.inbox.layout import Layout
-from dicomnet.spool import SPOOL_PREFIX, sync_file, sync_folder
+from dicomnet.inbox.room import KeepFree, Room
+from dicomnet.spool import SPOOL_PREFIX, SpoolFolder, sync_file, sync_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dicomnet.dataset import EncodedDataset
 
 Duplicates = Literal["keep", "replace", "compare"]
@@ -54,6 +57,8 @@ class Inbox:
     ``duplicates``: what to do if the instance's place is taken. "replace": the last one stays, and the one before goes
     when the new one is on the disk. "keep": the first one stays. "compare": the first one stays, and another data set
     with the same name is put beside it. ``sync``: each instance is on the disk (fsync) when ``keep`` returns.
+    ``keep_free``: of the disk; what would take from it is refused (None: nothing is). ``processes``: how many will
+    store.
 
     Raises OSError if nothing can be stored in ``folder``. What a run that crashed left unfinished there is removed.
     """
@@ -65,9 +70,14 @@ class Inbox:
         layout: Layout | None = None,
         duplicates: Duplicates = "replace",
         sync: bool = False,
+        keep_free: KeepFree | None = None,
+        processes: int = 1,
     ) -> None:
         self.folder = os.path.abspath(folder)  # once: for each file it would cost a system call
-        self.spool_folder = os.path.join(self.folder, _SPOOL)
+        self.spool_folder = SpoolFolder(os.path.join(self.folder, _SPOOL), self._take, self._tell_spool_failed)
+        # What is told that a data set could not wait in ``spool_folder``, and so never got to ``keep``.
+        self.spool_failed: Callable[[OSError], None] | None = None
+        self._room = None if keep_free is None else Room(self.folder, keep_free, processes)
         self.layout = layout or Layout()
         self._replaces = duplicates == "replace"
         self._compares = duplicates == "compare"
@@ -76,13 +86,15 @@ class Inbox:
         os.makedirs(self.spool_folder, exist_ok=True)
         if not os.access(self.spool_folder, os.W_OK | os.X_OK):
             raise PermissionError(None, "permission denied")
-        _remove_stale(self.spool_folder)
+        _remove_stale(self.spool_folder.path)
 
     def keep(self, dataset: EncodedDataset) -> Kept:
         """Store one instance: a few system calls, and little else. Raises OSError; then nothing is left behind."""
         folder, name, values = self.layout.place(dataset)
         path = f"{folder}/{name}" if folder else name
         full = f"{self.folder}/{path}"
+        if self._room is not None:
+            self._room.take(dataset.in_memory)  # what lies in a file has its room
         if folder not in self._made:
             self._make(folder)
         if self._replaces:
@@ -91,6 +103,18 @@ class Inbox:
             self._save(dataset, folder, full, sync=there or self._sync)
             return Kept(path, "replaced" if there else "stored", folder, values)
         return self._keep_first(dataset, folder, path)._replace(values=values)
+
+    def check_room(self) -> None:
+        """Raises OSError if nothing would be stored now, the disk being too full."""
+        self._take(0)
+
+    def _take(self, size: int) -> None:
+        if self._room is not None:
+            self._room.take(size)
+
+    def _tell_spool_failed(self, error: OSError) -> None:
+        if self.spool_failed is not None:
+            self.spool_failed(error)
 
     def path(self, dataset: EncodedDataset) -> str:
         """Where ``dataset`` goes, below the folder, with ``/``."""
@@ -105,7 +129,7 @@ class Inbox:
                     with contextlib.suppress(FileExistsError):  # somebody else was faster
                         self._save(dataset, folder, full, replace=False)
                         return Kept(path, "stored", folder, {})
-                if not os.path.getsize(full):  # no instance: what a power cut left, or one who holds the place
+                if not os.stat(full).st_size:  # no instance: what a power cut left, or one who holds the place
                     self._save(dataset, folder, full, sync=True)
                     return Kept(path, "stored", folder, {})
                 if self._is_there(dataset, full):
