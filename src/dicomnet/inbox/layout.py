@@ -119,13 +119,17 @@ class Layout:
     def place(self, dataset: EncodedDataset) -> Place:
         """Where ``dataset`` goes."""
         values = dataset_values(dataset, self._tags)
-        get = values.get
         if self._folder_tags is not None:
-            folder = self._folder_of(tuple([get(tag, "") for tag in self._folder_tags]))
+            try:
+                folder = self._folder_of(tuple([values[tag] for tag in self._folder_tags]))
+            except KeyError:  # rare: one is missing
+                folder = self._folder_of(tuple([values.get(tag, "") for tag in self._folder_tags]))
         else:
             folder = self._folder_of(tuple([_value(field, dataset, values) for field in self._folder_fields]))
         if self._plain_suffix is not None:
-            return Place(folder, file_name(dataset.sop_instance_uid) + self._plain_suffix, values)
+            uid = dataset.sop_instance_uid
+            name = uid if _HARMLESS_UID.fullmatch(uid) else _disarmed(uid)
+            return Place(folder, name + self._plain_suffix, values)
         name = _path(self._name_parts, tuple([_value(field, dataset, values) for field in self._name_fields]))
         return Place(folder, name, values)
 
