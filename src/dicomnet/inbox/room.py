@@ -56,21 +56,20 @@ class Room:
         self._folder = folder
         self._keep_free = keep_free
         self._processes = processes
-        self._left = 0
+        self._granted = [0]  # bytes that may be written until the next look, which makes a list of its own
         self._until = 0.0
         self._lock = threading.Lock()
 
     def take(self, size: int) -> None:
         """Have room for so many bytes, which will be written now. Raises OSError (ENOSPC) if there is none."""
         size += _BLOCK
-        left = self._left - size
+        granted = self._granted
+        left = granted[0] - size
         if left >= 0 and time.monotonic() < self._until:
-            self._left = left  # not locked: if two threads count at once one size is lost, and half of all is spare
+            granted[0] = left  # not locked: if two threads are here at once one size is lost, and half of all is spare
             return
         with self._lock:
-            if size > self._left or time.monotonic() >= self._until:
-                self._look(size)
-            self._left -= size
+            self._look(size)
 
     def _look(self, size: int) -> None:
         disk = shutil.disk_usage(self._folder)
@@ -79,7 +78,7 @@ class Room:
         if left < size:
             raise OSError(errno.ENOSPC, f"the disk has no room above the {kept / 1e9:.2f} GB that stay free")
         # Half for what the others and we may write until each of us looks again, half for what was promised before.
-        self._left = max(size, min(left // (2 * self._processes), _LARGEST))
+        self._granted = [max(0, min(left // (2 * self._processes), _LARGEST) - size)]
         self._until = time.monotonic() + _FRESH
 
     def __getstate__(self) -> tuple[Any, ...]:  # to processes that are spawned
