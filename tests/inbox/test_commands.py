@@ -89,7 +89,7 @@ def test_a_value_is_no_option_and_no_second_argument(uid: str, patient_id: str, 
 )
 def test_what_nobody_could_run_is_refused(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        CommandLine(text)
+        CommandLine(text).check_program()
 
 
 def test_a_failure_is_told_with_what_was_said_last(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ _WHY: Final = {"too long": "ended, it ran too long", "stopped": "ended with dico
 def channel_for(workers: int, execution: Execution) -> Channel | None:
     """What the workers tell of studies; None where they cannot, which is an error only for ``--exec``."""
     try:
+        if execution.command is not None:
+            execution.command.check_program()
         return Channel(workers)
     except ValueError as error:
         if execution.command is None:

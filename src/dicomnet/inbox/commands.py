@@ -55,11 +55,13 @@ class CommandLine:
         if unknown:
             known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
             raise ValueError(f"there is no {{{unknown[0]}}}, only {known}")
-        program = self._arguments[0]
-        if _PLACEHOLDER.search(program):
+        if _PLACEHOLDER.search(self._arguments[0]):
             raise ValueError("what was received must not choose the program")
-        if shutil.which(program) is None:
-            raise ValueError(f"there is no program {program!r} that could be run")
+
+    def check_program(self) -> None:
+        """Raises ValueError if there is no such program here."""
+        if shutil.which(self._arguments[0]) is None:
+            raise ValueError(f"there is no program {self._arguments[0]!r} that could be run")
 
     def arguments(self, study: Study, folder: str) -> list[str]:
         """For a study in ``folder``, an absolute path."""
