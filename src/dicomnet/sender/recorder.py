@@ -56,21 +56,23 @@ class Recorder:
                 yield None
         yield from self._looked_up(batch)
 
-    def _looked_up(self, batch: list[Found]) -> Iterator[Found | Outcome]:
+    def _looked_up(self, batch: list[Found]) -> list[Found | Outcome]:
         stamped = [file._replace(stamp=_stamp(file)) for file in batch]
         paths = [os.path.abspath(file.path) if file.stamp is not None else "" for file in stamped]
         both = list(zip(paths, stamped, strict=True))
         busy = [self._is_under_way(path, file) for path, file in both]
         stamps = {path: file.stamp for path, file in both if file.stamp is not None}
         before = self._ledger.sent_before(self._destination, stamps)  # last: what is not busy any more is in there
+        found: list[Found | Outcome] = []  # decided for all at once: what is told one by one may be told much later
         for (path, file), is_busy in zip(both, busy, strict=True):
             outcome = before.get(path)
             if outcome is not None:
-                yield replace(outcome, path=file.path, stamp=file.stamp)
+                found.append(replace(outcome, path=file.path, stamp=file.stamp))
             elif not (is_busy or self._is_under_way(path, file)):  # it may be twice in the batch
                 if file.fleeting and file.stamp is not None:
                     self._under_way[path] = file.stamp
-                yield file
+                found.append(file)
+        return found
 
     def _is_under_way(self, path: str, file: Found) -> bool:
         return file.fleeting and file.stamp is not None and self._under_way.get(path) == file.stamp
