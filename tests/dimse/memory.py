@@ -230,6 +230,9 @@ class Side:
         result = handler(argument)
         return await result if inspect.isawaitable(result) else result
 
+    def call_after(self, function: Callable[[], None]) -> None:
+        function()
+
     async def stream(self, handler: Callable[..., Any], argument: Any) -> AsyncGenerator[list[Any], None]:
         found = as_items(await self.call(handler, argument))
         try:

@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 import dicomnet
-from dicomnet import EncodedDataset, Response, Status, StatusError
+from dicomnet import AssociationAborted, EncodedDataset, Response, Status, StatusError
 from tests.callbacks import recorder
 from tests.faces.face import Face
 from tests.faces.queries import CONTEXTS, MPPS, UPS_PULL, UPS_PUSH, Beside, MakeScp, callbacks, reached, study
@@ -401,6 +401,23 @@ def test_what_a_handler_wants_next_is_called_after_its_response(client: Face, sc
         assert association.c_echo().status == 0
         assert reporting[0].result() == 0
     assert sorted(order) == ["event", "response"]
+
+
+def test_what_is_called_after_a_response_may_use_the_association() -> None:
+    """On the association's own thread: the abort goes out, and nothing waits for itself."""
+    ae = dicomnet.AE("SCP", contexts=CONTEXTS)
+
+    @ae.on_n_action
+    def act(request: Any) -> int:
+        request.then = request.association.scu.abort
+        return 0
+
+    with dicomnet.serve(ae, "127.0.0.1", 0) as server:
+        peer = f"SCP@127.0.0.1:{server.port}"
+        with pytest.raises(AssociationAborted), dicomnet.associate(peer, contexts=CONTEXTS) as association:
+            assert association.n_action(MPPS, INSTANCE, 1).status == 0
+            association.listen(30)
+            association.c_echo()
 
 
 # --- the callback class ---------------------------------------------------------------------------------------------

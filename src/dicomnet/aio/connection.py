@@ -255,6 +255,9 @@ class Connection(asyncio.BufferedProtocol):
             if self.association.framer.mid_pdu:
                 self.association.was_busy(self.now())
 
+    def call_after(self, function: Callable[[], None]) -> None:
+        function()
+
     def stream(self, handler: Callable[..., Any], argument: Any) -> AsyncGenerator[list[Any], None]:
         return self._handlers.stream(handler, argument)
 

@@ -148,6 +148,9 @@ class Connection:
             if self.association.framer.mid_pdu:
                 self.association.was_busy(time.monotonic())
 
+    def call_after(self, function: Callable[[], None]) -> None:
+        self._aside(function)
+
     async def stream(self, handler: Callable[..., Any], argument: Any) -> AsyncGenerator[list[Any], None]:
         found = as_items(await self.call(handler, argument))
         if isinstance(found, list | tuple):

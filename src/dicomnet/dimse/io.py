@@ -70,6 +70,9 @@ class Io(Protocol):
     async def call(self, handler: Callable[..., Any], argument: Any) -> Any:
         """Run a user's handler, plain or async, where this face runs handlers."""
 
+    def call_after(self, function: Callable[[], None]) -> None:
+        """Call what a handler wanted called after its response; it may use the association, and must not block."""
+
     def stream(self, handler: Callable[..., Any], argument: Any) -> AsyncGenerator[list[Any], None]:
         """What a user's handler returns or yields (any kind of iterable or generator), as it comes, in small lists.
 

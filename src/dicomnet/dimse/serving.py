@@ -244,7 +244,7 @@ class Serving:
 
     def _go_on(self, then: Callable[[], None]) -> None:
         try:
-            then()
+            self._conversation.io.call_after(then)
         except Exception as error:  # the user's code: anything
             self._conversation.io.report("what a handler wanted to be called after its response failed", error)
 
