@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -34,6 +35,28 @@ def serve() -> Iterator[Callable[..., str]]:
         def start(*, tls: Any = None, **options: Any) -> str:
             server = stack.enter_context(dicomnet.serve(dicomnet.AE("SCP", **options), HOST, 0, tls=tls))
             return f"SCP@{HOST}:{server.port}"
+
+        yield start
+
+
+@pytest.fixture
+def listen_many() -> Iterator[Callable[[Callable[[socket.socket], None]], str]]:
+    """As ``listen``, but for connections at the same time."""
+    with contextlib.ExitStack() as stack:
+
+        def start(talk: Callable[[socket.socket], None]) -> str:
+            class Handler(socketserver.BaseRequestHandler):
+                def handle(self) -> None:
+                    with contextlib.suppress(OSError):
+                        self.request.settimeout(10)
+                        talk(self.request)
+
+            server = stack.enter_context(socketserver.ThreadingTCPServer((HOST, 0), Handler))
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            return f"SCP@{HOST}:{server.server_address[1]}"
 
         yield start
 

@@ -6,18 +6,21 @@ import contextlib
 import shlex
 import socket
 import ssl
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import dicomnet
 from dicomnet import Identity, tls
 from dicomnet.certificates import Authority
 from dicomnet.cli.program import COMMANDS
 from dicomnet.config import Peer, Timeouts
 from dicomnet.errors import AssociationRejected
-from dicomnet.probe import Report, survey
+from dicomnet.probe import Report, place, survey
 from dicomnet.probe.causes import CAUSES, Kind, fields_of, kind_of, line_of
 from dicomnet.probe.verdict import Situation, failure_for
 from tests.probe.conftest import HASTY, HOST, SOON
@@ -108,6 +111,49 @@ def test_a_server_that_waits_for_a_line_is_found_by_asking_http(listen: Listen) 
     assert kind(report) is Kind.OTHER_PROTOCOL
     assert report.speaks is not None
     assert report.speaks.protocol == "HTTP"
+
+
+def test_a_web_server_is_known_before_the_time_limit_of_an_association(
+    listen_many: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As http.server of Python: it waits for the end of a line, but answers others meanwhile."""
+    monkeypatch.setattr("dicomnet.probe.calls.QUIET", 0.1)
+
+    def talk(connection: socket.socket) -> None:
+        if connection.recv(65536).startswith(b"HEAD / "):
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+        else:
+            connection.recv(1)
+
+    report = ask(listen_many(talk))
+    assert kind(report) is Kind.OTHER_PROTOCOL
+    assert report.speaks is not None
+    assert (report.speaks.protocol, report.speaks.tried) == ("HTTP", ("an A-ASSOCIATE-RQ", "HTTP"))
+    assert report.seconds < 10  # the limit is 20
+
+
+def test_a_slow_peer_is_waited_for_although_others_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not speak another protocol may still be DICOM."""
+    monkeypatch.setattr("dicomnet.probe.calls.QUIET", 0.05)
+    release = threading.Event()
+    inquired = place.Inquiry._run
+
+    def run(inquiry: place.Inquiry) -> None:
+        inquired(inquiry)
+        release.set()
+
+    monkeypatch.setattr(place.Inquiry, "_run", run)
+    monkeypatch.setattr(place, "_ANSWER", 0.2)
+    ae = dicomnet.AE("SCP", contexts=[dicomnet.Verification])
+
+    @ae.on_association
+    def late(_request: Any) -> None:
+        release.wait(20)
+
+    with dicomnet.serve(ae, HOST, 0) as server:
+        report = ask(f"SCP@{HOST}:{server.port}")
+    assert report.failure is None
+    assert release.is_set()
 
 
 def test_a_greeting_before_any_question(listen: Listen) -> None:
@@ -257,6 +303,29 @@ def test_a_peer_that_wants_a_certificate(serve: Serve, authority: Authority) -> 
 def test_tls_where_there_is_none(serve: Serve) -> None:
     report = ask(serve(), tls=tls.client_context(verify=False))
     assert kind(report) is Kind.NO_TLS
+
+
+def test_https_that_is_asked_through_tls_is_no_secure_dicom(listen: Listen, authority: Authority) -> None:
+    """--tls on the port of a web page."""
+    context = server_tls(authority)
+
+    def talk(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secure:
+            if secure.recv(65536).startswith(b"HEAD / "):
+                secure.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+
+    report = ask(listen(talk), tls=tls.client_context(verify=False))
+    assert kind(report) is Kind.OTHER_PROTOCOL
+    assert report.speaks is not None
+    assert report.speaks.inside.startswith("HTTP")
+
+
+def test_who_asked_through_tls_is_not_advised_to_do_so() -> None:
+    texts = Situation(Peer.parse("A@localhost:104"), "ME", "", "", "", tls=True)
+    for one in (Kind.CLOSED, Kind.BROKEN):
+        failure = failure_for(one, texts)
+        assert not any("TLS" in text for text in (*failure.causes, *(step.what for step in failure.steps)))
+        assert any("TLS" in step.what for step in failure_for(one, replace(texts, tls=False)).steps)
 
 
 def test_https_is_no_secure_dicom(listen: Listen, authority: Authority) -> None:

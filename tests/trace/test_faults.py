@@ -19,6 +19,7 @@ from dicomnet.trace.faults import FOR_EVER, InvalidRule, Rule, parse_rule
 from dicomnet.trace.injecting import Injector, Rules
 from dicomnet.trace.pcapng import PcapngWriter
 from dicomnet.trace.records import Closed, Fault, Message, Pdu, Record
+from tests.cli.programs import instance
 from tests.pydicom_files import DICOM_FILES, shipped
 from tests.trace.conftest import Bench, Records
 from tests.trace.test_decoding import CHUNKS, DATA, EXCHANGE, STORE, message
@@ -135,6 +136,26 @@ def test_stall(bench: Bench) -> None:
     assert faults(records) == ["holds back what comes from the requestor for ever"]
 
 
+def test_a_requestor_that_goes_while_it_is_held_back_for_ever_is_noticed(bench: Bench) -> None:
+    """Nothing that it says arrives any more; but its end does, and its last words are recorded."""
+    records = Records()
+    bench.ae.timeouts = Timeouts(idle=120.0)  # nothing else may end the connection
+    with bench.through(records, faults=rules("on C-ECHO-RQ: stall")) as peer:
+        began = time.monotonic()
+        with (
+            pytest.raises(DeadlineExceeded),
+            dicomnet.associate(
+                peer, contexts=VERIFICATION, timeouts=Timeouts(response=0.1, closing=0.1, release=0.1)
+            ) as association,
+        ):
+            association.c_echo()
+        records.wait_until(records.all_ended)
+        assert time.monotonic() - began < 60
+    [closed] = [one for one in records if isinstance(one, Closed)]
+    assert (closed.from_requestor, closed.how) == (True, "closed")
+    assert [one.type for one in records if isinstance(one, Pdu) and one.from_requestor] == [1, 4, 7]
+
+
 @pytest.mark.parametrize(
     ("rule", "what"),
     [
@@ -247,6 +268,38 @@ def test_hostile_bytes_pass_rules_unchanged(exchange: list[tuple[bool, bytes]], 
     """A delay changes no byte, whatever comes."""
     expected = tuple(b"".join(data for side, data in exchange if side is wanted) for wanted in (True, False))
     assert injected(("every 2 P-DATA-TF: delay 1s", "on *-RQ: delay 1s"), exchange, chunk) == expected
+
+
+def test_a_header_that_is_not_whole_is_recorded_once() -> None:
+    """However often the end is told."""
+    seen: list[Record] = []
+    decoder = Decoder(1)
+    injector = Injector(Rules(rules("on C-STORE-RQ: reset")), decoder, seen.extend)
+    injector.take(True, memoryview(b"\x05\0\0\0"), 1.0)
+    injector.end(True)
+    injector.end(True)
+    assert seen == []
+    [garbage, _] = decoder.end(True, "closed", 1.0)
+    assert "within a PDU header" in garbage.reason  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_every_third_association_refused_and_every_fiftieth_store_reset(bench: Bench, tmp_path: Path) -> None:
+    """200 files with the settings that a user has, but for the pauses: all arrive, and the report is true."""
+    files = [tmp_path / f"{number}.dcm" for number in range(200)]
+    for number, path in enumerate(files):
+        instance(number, PatientName="A").save(path)
+    records = Records()
+    harm = rules("every 3 A-ASSOCIATE-RQ: refuse", "every 50 C-STORE-RQ: reset")
+    with bench.through(records, faults=harm) as peer:
+        outcomes = list(dicomnet.send(files, peer, backoff=0.02))
+    assert {one.path: one.error for one in outcomes} == dict.fromkeys(files)
+    assert set(bench.stored) == {dicomnet.EncodedDataset.from_file(path).sop_instance_uid for path in files}
+    told = faults(records)
+    assert told.count("reset both ends") >= 4
+    # What was sent more than once was reset, or held up by a reset of another on the same association.
+    assert sum(one.attempts - 1 for one in outcomes) >= told.count("reset both ends")
 
 
 def test_counting_in_each_connection_and_over_all() -> None:

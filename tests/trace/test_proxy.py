@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from dicomnet.errors import TransportError
 from dicomnet.trace.pcapng import PcapngWriter
 from dicomnet.trace.proxy import Proxy
+from dicomnet.trace.recording import Recorder
 from dicomnet.trace.records import Closed, Garbage, Opened, Pdu, Record
 from dicomnet.ul import pdu
 from tests.trace.conftest import Records
@@ -205,6 +207,60 @@ def test_more_connections_than_allowed_wait(listener: socket.socket) -> None:
         far, _ = listener.accept()
         with far:
             assert read_all(far, len(EXCHANGE[0][1])) == EXCHANGE[0][1]
+
+
+def test_a_proxy_that_is_its_own_peer_ends_with_an_error() -> None:
+    """It would call itself until nothing is left."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    proxy = Proxy("127.0.0.1", port, "127.0.0.1", port, on_record=Records().take)
+    with socket.create_connection(("127.0.0.1", port), 20), pytest.raises(TransportError, match="itself"):
+        proxy.wait(20)
+    with pytest.raises(TransportError):
+        proxy.close()
+
+
+def test_a_connection_for_which_there_is_no_thread_is_closed(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the next one is taken all the same."""
+    records = Records()
+    with Proxy("127.0.0.1", 0, *listener.getsockname()[:2], on_record=records.take) as proxy:
+        start = threading.Thread.start
+
+        def fail_once(thread: threading.Thread) -> None:
+            monkeypatch.setattr(threading.Thread, "start", start)
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", fail_once)
+        with socket.create_connection(("127.0.0.1", proxy.port), 20) as first:
+            assert first.recv(1) == b""
+        with socket.create_connection(("127.0.0.1", proxy.port), 20), listener.accept()[0]:
+            pass
+
+
+def test_what_waits_is_bounded_by_bytes_too() -> None:
+    """Long negotiations, for a reader that is slow."""
+    released, taken = threading.Event(), threading.Semaphore(0)
+
+    def take(_record: Record) -> None:
+        taken.release()
+        released.wait(20)
+
+    recorder = Recorder(take, lambda: None)
+    heavy = Pdu(1, 0.0, True, 1, 1 << 20, pdu.ReleaseRq())
+    recorder.put([heavy])
+    assert taken.acquire(timeout=20)  # the reader has it, and is slow
+    for _ in range(16):
+        recorder.put([heavy])
+    last = threading.Thread(target=recorder.put, args=([heavy],))
+    last.start()
+    last.join(0.2)
+    assert last.is_alive()
+    released.set()
+    last.join(20)
+    recorder.close()
+    assert not last.is_alive()
 
 
 @pytest.mark.slow

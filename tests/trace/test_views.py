@@ -11,12 +11,14 @@ from dicomnet.config import Identity
 from dicomnet.dimse import messages
 from dicomnet.dimse.messages import CommandField, Request, Response
 from dicomnet.dimse.status import Status
+from dicomnet.trace.diagram import Diagram
 from dicomnet.trace.drawing import ASCII, BOXES, arrow
-from dicomnet.trace.exchanges import Seen
+from dicomnet.trace.exchanges import Seen, Watcher
 from dicomnet.trace.jsonable import jsonable
-from dicomnet.trace.ladder import Ladder
+from dicomnet.trace.ladder import Ladder, clock
 from dicomnet.trace.members import MEMBERS
 from dicomnet.trace.records import Fault, Message
+from dicomnet.trace.svg import svg
 from dicomnet.trace.totals import Totals
 from dicomnet.trace.wording import kind, name, remark
 from dicomnet.ul import pdu
@@ -297,3 +299,20 @@ def test_a_peers_text_commands_no_terminal(verbose: int) -> None:
     for line in drawn(hostile(), verbose=verbose):
         assert line.isprintable(), line
         assert not line.endswith("context 9: accepted") or "#1" in line or "ErrorComment" in line
+
+
+@pytest.mark.parametrize("when", [9e18, -9e18, 4e11, float("inf"), float("nan")])
+def test_a_time_that_no_calendar_has_is_no_error(when: float) -> None:
+    """A damaged capture says anything."""
+    assert clock(when) == "--:--:--.---"
+    assert "at no time" in svg(Diagram(1, began=when))
+
+
+def test_requests_that_wait_for_an_answer_hold_no_data_sets() -> None:
+    """There may be thousands of them."""
+    watcher = Watcher()
+    request = Message(1, 1.0, 1.0, True, 1, {0x0100: 0x0001, 0x0110: 7}, "", "", 1, 4, b"DATA")
+    assert watcher.see(request).record is request
+    seen = watcher.see(Message(1, 2.0, 2.0, False, 1, {0x0100: 0x8001, 0x0120: 7, 0x0900: 0}, "", "", 1))
+    assert seen.request is not None
+    assert seen.request.dataset is None

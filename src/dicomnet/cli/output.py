@@ -79,6 +79,15 @@ def _forget(stream: TextIO) -> None:
     os.close(nowhere)
 
 
+def writable(path: str) -> None:
+    """Raises OSError if a file cannot be written; leaves none behind. What takes long asks this first."""
+    existed = os.path.exists(path)
+    with open(path, "a", encoding="utf-8"):
+        pass
+    if not existed:
+        os.unlink(path)
+
+
 def log_to_stderr(verbose: int, quiet: bool) -> None:
     """The library's log lines: warnings; with ``-v`` what happens, with ``-vv`` all, with ``-q`` errors alone."""
     import logging

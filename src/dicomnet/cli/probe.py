@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -20,7 +22,7 @@ from dicomnet.cli.options import (
     peer_value,
     requestor,
 )
-from dicomnet.cli.output import Output
+from dicomnet.cli.output import Output, writable
 from dicomnet.cli.settings import Settings
 
 if TYPE_CHECKING:
@@ -167,6 +169,9 @@ def command(
     tls, identity = settings.client_tls(), settings.identity()
     defaults = {name: getattr(TIMEOUTS, name) for name in TIMEOUTS.__slots__}
     wanted = None if store is None else Store(store)
+    if html is not None and html != "-":
+        with _writing(html):
+            writable(html)
     if wanted is not None:
         _announce(wanted, peer, output, yes)
     with Interrupt("interrupted; telling what is known (again: at once)") as interrupt, _Progress(output) as progress:
@@ -285,9 +290,14 @@ def _write(report: Report, path: str) -> None:
     from dicomnet.probe.page import page_of
 
     text = document(page_of(report, everything=True))
+    with _writing(path), click.open_file(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Iterator[None]:
     try:
-        with click.open_file(path, "w", encoding="utf-8") as file:
-            file.write(text)
+        yield
     except OSError as error:
         raise Failure(f"--html {path}: {error.strerror}", USAGE) from error
 

@@ -13,7 +13,7 @@ import click
 
 from dicomnet.cli.interrupt import Interrupt
 from dicomnet.cli.options import USAGE, Command, Failure, observer, peer_value
-from dicomnet.cli.output import Output
+from dicomnet.cli.output import Output, writable
 from dicomnet.cli.settings import Settings
 from dicomnet.trace.members import MEMBERS
 
@@ -50,8 +50,9 @@ _EVENTS: Final = {
 )  # fmt: skip
 @click.option(
     "--write", multiple=True, metavar="FILE", type=click.Path(dir_okay=False),
-    help="Keep the trace, as a capture for Wireshark or as JSON lines; in the capture what belongs to patients is zeros"
-    " unless there is --phi; can be repeated: --write today.pcapng --write today.jsonl",
+    help="Keep the trace, as a capture for Wireshark or as JSON lines, in place of FILE if it is there; in the capture"
+    " what belongs to patients is zeros unless there is --phi. Can be repeated: --write today.pcapng --write"
+    " today.jsonl",
 )  # fmt: skip
 @click.option(
     "--svg", metavar="FILE", type=click.Path(dir_okay=False),
@@ -110,6 +111,7 @@ def command(
         raise click.UsageError("name LISTEN and PEER, or one FILE")
     if len(where) == 1:
         _refuse_for_a_file(captures, faults, where[0])
+    _refuse_to_overwrite(where if len(where) == 1 else (), write, svg, html)
     with contextlib.ExitStack() as stack:
         viewer = _viewer(stack, output, settings, lines, svg, html, association, show_all=show_all, phi=phi)
         viewer.callers = frozenset(calling)
@@ -150,6 +152,14 @@ def _refuse_for_a_file(captures: list[Path], faults: tuple[str, ...], where: str
         raise click.UsageError("--fault: nothing can be done to a capture; give LISTEN and PEER instead of FILE")
     if captures:
         raise click.UsageError("--write: FILE is a capture already; JSON lines can be made of it: --write FILE.jsonl")
+
+
+def _refuse_to_overwrite(read: tuple[str, ...], write: tuple[str, ...], *pictures: str | None) -> None:
+    """Two of the files are one."""
+    paths = [Path(path).resolve() for path in (*read, *write, *pictures) if path]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise click.UsageError(f"{path.name} is named twice: give each file that is written a name of its own")
 
 
 def _split(write: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
@@ -205,13 +215,16 @@ def _viewer(
     phi: bool,
 ) -> Viewer:
     """Who takes the records; it says what it came to when ``stack`` ends."""
-    from dicomnet.cli.tracing import Viewer, screen, writable
+    from dicomnet.cli.tracing import Viewer, screen
     from dicomnet.trace.pictures import Pictures
 
     if association is not None and not (svg or html):
         raise click.UsageError("--association says which one is drawn: add --svg FILE or --html FILE")
     with _writing():
-        pictures = Pictures(svg=writable(svg), html=writable(html), only=association, phi=phi)
+        for path in filter(None, (svg, html)):
+            writable(path)
+        drawn = [None if path is None else Path(path) for path in (svg, html)]
+        pictures = Pictures(svg=drawn[0], html=drawn[1], only=association, phi=phi)
         opened = [stack.enter_context(path.open("w", encoding="utf-8")) for path in lines]
     viewer = Viewer(output, pictures, phi=phi, lines=opened)
     stack.callback(_summarise, viewer)
@@ -226,9 +239,13 @@ def _summarise(viewer: Viewer) -> None:
 
 @contextlib.contextmanager
 def _writing() -> Iterator[None]:
-    """What goes wrong with the files that are written is one line."""
+    """What goes wrong with the files that are written is one line; and so is a proxy that calls itself."""
+    from dicomnet.errors import TransportError
+
     try:
         yield
+    except TransportError as error:
+        raise Failure(f"{error}: name another LISTEN or PEER", USAGE) from error
     except OSError as error:
         raise Failure(f"cannot write {error.filename or 'the trace'}: {error.strerror or error}", USAGE) from error
 
@@ -273,7 +290,11 @@ def _run(
         while not interrupt.wait(_LOOK):
             with _writing():
                 over = proxy.wait(0)
-            if over or viewer.closed == count or (until is not None and time.monotonic() >= until):
+            if (
+                over
+                or (count is not None and viewer.closed >= count)
+                or (until is not None and time.monotonic() >= until)
+            ):
                 break
 
 

@@ -7,7 +7,6 @@ import json
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import IO, Any, Final
 
 from dicomnet.cli.output import Output, size_text
@@ -239,11 +238,3 @@ def screen(output: Output, **options: Any) -> contextlib.AbstractContextManager[
     if output.json or output.quiet:
         return contextlib.nullcontext()
     return Screen(**options) if sys.stdout.isatty() else Pipe(output, **options)
-
-
-def writable(path: str | None) -> Path | None:
-    """A file that can be written, or None. Raises OSError."""
-    if path is None:
-        return None
-    with open(path, "a", encoding="utf-8"):
-        return Path(path)

@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from dicomnet import transport
 from dicomnet.config import Peer, Timeouts
@@ -29,7 +29,20 @@ from dicomnet.ul import association as ul, events
 from dicomnet.ul.pdu import AssociateRq
 
 _KEPT: Final = 64 * 1024  # bytes of each direction; an A-ASSOCIATE-AC with 128 contexts takes 5 KiB
+QUIET: Final = 3.0  # seconds without a byte after which others ask, beside, whether it speaks DICOM at all
+_GLANCE: Final = 0.05  # seconds between two looks whether they know
 _AFTERWARDS: Final = 0.3  # seconds for the rest of what is no DICOM: its first line is in one segment, mostly
+
+
+class Aside(Protocol):
+    """What is found out meanwhile, on other connections, while no answer comes."""
+
+    def begin(self) -> None:
+        """There has been none for ``QUIET`` seconds."""
+
+    @property
+    def is_known(self) -> bool:
+        """There will be none: it speaks another protocol."""
 
 
 class Recorder:
@@ -75,8 +88,11 @@ class Caller:
     timeouts: Timeouts
     tls: ssl.SSLContext | None = None
 
-    def call(self, request: AssociateRq) -> Attempt:
-        """Request an association; release it at once if it is accepted. Raises nothing that the network does."""
+    def call(self, request: AssociateRq, aside: Aside | None = None) -> Attempt:
+        """Request an association; release it at once if it is accepted. Raises nothing that the network does.
+
+        ``aside``: who may know sooner than the time limit that no answer will come.
+        """
         attempt = Attempt(request, tls=self.tls is not None)
         began = time.monotonic()
         try:
@@ -91,7 +107,7 @@ class Caller:
             return replace(attempt, error=error)
         if self.tls is not None:
             attempt = replace(attempt, secured=time.monotonic() - connected)
-        return _Exchange(link, request, self.timeouts).run(attempt)
+        return _Exchange(link, request, self.timeouts, aside).run(attempt)
 
     def _secured(self, sock: socket.socket) -> Transport:
         if self.tls is None:
@@ -109,8 +125,10 @@ def _address(sock: socket.socket, *, peer: bool = False) -> str:
 class _Exchange:
     """One association from its request to its release, over a connection that it closes."""
 
-    def __init__(self, link: Transport, request: AssociateRq, timeouts: Timeouts) -> None:
+    def __init__(self, link: Transport, request: AssociateRq, timeouts: Timeouts, aside: Aside | None = None) -> None:
         self._link, self._request, self._timeouts = link, request, timeouts
+        self._aside = aside
+        self._asks_aside = False
         self._recorder = Recorder()
         self._machine = ul.Association(requestor=True, timeouts=timeouts)
 
@@ -135,8 +153,12 @@ class _Exchange:
         return replace(attempt, answered=answered, answer=machine.answer, error=error, exchanged=self._recorder.pieces)
 
     def _until_answered(self) -> DicomNetworkError | None:
+        self._quiet_at = time.monotonic() + QUIET
         while True:
-            for event in self._step():
+            events_now = self._step()
+            if self._aside is not None and self._asks_aside and self._aside.is_known:
+                return RemoteProtocolError(f"nothing in {QUIET:.0f} s, and another protocol is spoken there")
+            for event in events_now:
                 if isinstance(event, events.AssociateAccepted):
                     return None
                 if (error := failure_of(event, self._timeouts)) is not None:
@@ -156,16 +178,30 @@ class _Exchange:
         if machine.close_wanted:
             return machine.events()
         deadline = machine.deadline
-        data = self._link.receive_within(None if deadline is None else max(deadline - time.monotonic(), 0.0))
+        data = self._link.receive_within(self._patience(deadline))
         now = time.monotonic()
         if data is None:
-            machine.handle_timer(now)
+            if deadline is not None and now >= deadline:
+                machine.handle_timer(now)
+            elif self._aside is not None and not self._asks_aside and now >= self._quiet_at:
+                self._asks_aside = True
+                self._aside.begin()
         elif len(data):
+            self._aside = None
             self._recorder.note(False, data)
             machine.receive_data(data, now)
         else:
             machine.receive_eof(now)
         return machine.events()
+
+    def _patience(self, deadline: float | None) -> float | None:
+        """Seconds to wait for something to come; None: for ever."""
+        now = time.monotonic()
+        left = None if deadline is None else max(deadline - now, 0.0)
+        if self._aside is None:
+            return left
+        soon = _GLANCE if self._asks_aside else max(self._quiet_at - now, 0.0)
+        return soon if left is None else min(soon, left)
 
     def _flush(self) -> None:
         buffers = self._machine.data_to_send()

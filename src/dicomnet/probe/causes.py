@@ -75,6 +75,7 @@ class Cause:
 _PEER_LOG: Final = ("look into the log of {host} for the time above", "")
 _PROBE: Final = "dicomnet probe {peer} {options}"
 _REACHABLE: Final = ("is the host there at all?", "ping {host}")
+TRY_TLS: Final = ("see whether it wants TLS", _PROBE + " --tls")  # no advice for who asked through TLS
 _PORT: Final = ("ask its administrator for the DICOM port (104, 11112 and 4242 are common) and try that", "")
 
 CAUSES: Final[dict[Kind, Cause]] = {
@@ -121,7 +122,7 @@ CAUSES: Final[dict[Kind, Cause]] = {
         (
             "the DICOM program is not running on {host}",
             "it listens on another port than {port}",
-            "it listens only on another address of that computer, such as 127.0.0.1",
+            "it listens only on another address of that computer{elsewhere}",
             "a firewall answers in its place and refuses",
         ),
         (
@@ -134,26 +135,26 @@ CAUSES: Final[dict[Kind, Cause]] = {
         "Something accepts connections on port {port}, but closed this one without an answer to the request.",
         (
             "the peer takes connections only from addresses that it knows, and {local} is not among them",
-            "the port is not for DICOM, or wants TLS",
+            "the port is not for DICOM{or_tls}",
             "it has no room for another connection, or is just starting or stopping",
             "a load balancer or firewall accepts in place of a DICOM program that is down",
         ),
         (
             ("have this computer's address, {local}, added to those that the peer allows", ""),
             _PEER_LOG,
-            ("see whether it wants TLS", _PROBE + " --tls"),
+            TRY_TLS,
         ),
     ),
     Kind.BROKEN: Cause(
         "{detail}; check that this is a DICOM port, and whether it wants --tls",
         "The connection broke before there was an answer to the request: {detail}.",
         (
-            "the port is not for DICOM, or wants TLS",
+            "the port is not for DICOM{or_tls}",
             "the peer takes connections only from addresses that it knows, and {local} is not among them",
             "the program on the other side crashed",
             "a firewall cuts what it does not know",
         ),
-        (("see whether it wants TLS", _PROBE + " --tls"), _PEER_LOG),
+        (TRY_TLS, _PEER_LOG),
     ),
     Kind.SILENT: Cause(
         "something listens there but does not answer; check that it is a DICOM port, and whether it wants --tls",
@@ -398,7 +399,7 @@ _REJECTIONS: Final = {  # by source and reason (PS3.8 Table 9-21)
     (3, 1): Kind.BUSY,
     (3, 2): Kind.FULL,
 }
-_NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_MESSAGE", "PACKET_LENGTH_TOO_LONG")
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 # Alerts of RFC 8446 6.2 by which a server says that it wants a certificate, or another one.
 _CERTIFICATE_ALERTS: Final = (
     *("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "UNKNOWN_CA", "CERTIFICATE_EXPIRED", "CERTIFICATE_REVOKED"),
@@ -467,9 +468,16 @@ def line_of(kind: Kind, peer: Peer, detail: str) -> str:
 
 
 def fields_of(
-    peer: Peer, *, detail: str = "", calling: str = "", local: str = "", options: str = "", hint: str = ""
+    peer: Peer,
+    *,
+    detail: str = "",
+    calling: str = "",
+    local: str = "",
+    options: str = "",
+    hint: str = "",
+    tls: bool = False,
 ) -> dict[str, str]:
-    """What the texts of a ``Cause`` may hold. ``local``: the address of this side."""
+    """What the texts of a ``Cause`` may hold. ``local``: the address of this side; ``tls``: it asked through TLS."""
     text = str(peer)
     return {
         "peer": text,
@@ -482,4 +490,6 @@ def fields_of(
         "local": local or "this computer",
         "options": options,
         "hint": hint,
+        "or_tls": "" if tls else ", or wants TLS",
+        "elsewhere": "" if peer.host in _LOOPBACK else ", such as 127.0.0.1",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ class Store:
     count: int = 20
 
 
-def echoes(count: int, **options: Any) -> tuple[Timing, DicomNetworkError | None]:
+def echoes(count: int, stop: Callable[[], bool], **options: Any) -> tuple[Timing, DicomNetworkError | None]:
     """The latency of ``count`` C-ECHOs on one association, and what ended it early. ``options``: of ``associate``."""
     took: list[float] = []
     failed = status = 0
@@ -39,7 +39,7 @@ def echoes(count: int, **options: Any) -> tuple[Timing, DicomNetworkError | None
     until = time.monotonic() + _ECHO_TIME
     try:
         with associate(**options) as association:
-            while len(took) < count and time.monotonic() < until:
+            while len(took) < count and time.monotonic() < until and not stop():
                 began = time.perf_counter()
                 answer = association.c_echo().status
                 took.append(time.perf_counter() - began)
@@ -72,30 +72,36 @@ def associations(caller: Caller, request: AssociateRq, stop: Callable[[], bool])
     return count, count / max(time.monotonic() - began, 1e-9)
 
 
-def store(wanted: Store, **options: Any) -> Stored:
-    """Send them, and tell how long it took. ``options``: of ``associate``. Raises DicomNetworkError."""
-    images = _images(wanted.count)
-    status = 0
+def store(wanted: Store, stop: Callable[[], bool], **options: Any) -> tuple[Stored, DicomNetworkError | None]:
+    """Send them; what has arrived and how long that took, and what ended it early. ``options``: of ``associate``."""
+    status = size = 0
+    seconds = 0.0
     stored: list[str] = []
+    error: DicomNetworkError | None = None
     contexts = [(SECONDARY_CAPTURE, DEFAULT_TRANSFER_SYNTAXES)]
-    with associate(contexts=contexts, **options) as association:
-        began = time.monotonic()
-        for image in images:
-            answer = association.c_store(image).status
-            status = int(answer)
-            if answer.is_failure:
-                break
-            stored.append(image.sop_instance_uid)
-        seconds = time.monotonic() - began
-    return Stored(len(stored), images[0].size, seconds, status, tuple(stored))
+    try:
+        with associate(contexts=contexts, **options) as association:
+            for image in _images(wanted.count):
+                if stop():
+                    break
+                size, began = image.size, time.monotonic()
+                answer = association.c_store(image).status
+                seconds += time.monotonic() - began
+                status = int(answer)
+                if answer.is_failure:
+                    break
+                stored.append(image.sop_instance_uid)
+    except DicomNetworkError as ended:
+        error = ended
+    return Stored(len(stored), size, seconds, status, tuple(stored)), error
 
 
-def _images(count: int) -> list[Any]:
-    """In one study of one series."""
+def _images(count: int) -> Iterator[Any]:
+    """In one study of one series; one at a time in memory."""
     from pydicom.uid import generate_uid
 
     study, series = generate_uid(prefix=None), generate_uid(prefix=None)
-    return [_image(number, study, series) for number in range(count)]
+    return (_image(number, study, series) for number in range(count))
 
 
 def _image(number: int, study: str, series: str) -> Any:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import re
 import ssl
+import threading
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from dicomnet import transport
@@ -26,6 +29,11 @@ _ANSWER: Final = 3.0  # seconds for an answer to a question of one line
 _HEARD: Final = 4096  # bytes that are listened to
 _SHOWN: Final = 120  # characters of what a server says of itself
 _HTTP_QUESTION: Final = b"HEAD / HTTP/1.0\r\n\r\n"
+
+_REQUEST: Final = "an A-ASSOCIATE-RQ"  # what was asked, for people
+_TLS: Final = "a TLS handshake"
+_GREETS: Final = "waiting for a greeting"
+_HTTP: Final = "HTTP"
 
 # How the first bytes of a server begin that is none of DICOM, and what that means.
 _BEGINNINGS: Final = (
@@ -86,21 +94,67 @@ def _said(data: bytes, protocol: str) -> str:
     return ", ".join(filter(None, (lines[0][:_SHOWN].strip(), server[:_SHOWN].strip())))
 
 
-def identify(peer: Peer, timeouts: Timeouts, received: bytes) -> Speaks:
-    """What speaks there; ``received``: what came back to an A-ASSOCIATE-RQ."""
-    tried = ["an A-ASSOCIATE-RQ"]
+def identify(peer: Peer, timeouts: Timeouts, received: bytes, asked: Sequence[str] = ()) -> Speaks:
+    """What speaks there; ``received``: what came back to an A-ASSOCIATE-RQ.
+
+    ``asked``: what an ``Inquiry`` has asked in vain, while the peer had an association to think about. Who serves one
+    connection after the other may answer HTTP only now.
+    """
+    tried = [_REQUEST, *asked]
     if received and (found := recognised(received)) is not None and found.protocol != "TLS":
-        return Speaks(found.protocol, found.detail, tried=tuple(tried), data=found.data)
-    tried.append("a TLS handshake")
-    if (found := _try_tls(peer, timeouts)) is not None:
-        return Speaks(found.protocol, found.detail, found.inside, tuple(tried), found.data)
-    for question, name, seconds in ((b"", "waiting for a greeting", _GREETING), (_HTTP_QUESTION, "HTTP", _ANSWER)):
-        tried.append(name)
-        said = _ask(peer, timeouts, question, _at_most(timeouts, seconds))
-        if said and (found := recognised(said)) is not None:
-            return Speaks(found.protocol, found.detail, tried=tuple(tried), data=said)
+        return replace(found, tried=tuple(tried))
+    for name in (_HTTP,) if asked else (_TLS, _GREETS, _HTTP):
+        if name not in tried:
+            tried.append(name)
+        found, said = _asked(name, peer, timeouts)
+        if found is not None:
+            return replace(found, tried=tuple(tried))
         received = received or said
     return Speaks("unknown" if received else "nothing", tried=tuple(tried), data=received[:_HEARD])
+
+
+class Inquiry:
+    """What speaks there, asked while an association gets no answer (``calls.Aside``).
+
+    It does not wait for a greeting: that would have come on the association's connection as well.
+    """
+
+    def __init__(self, peer: Peer, timeouts: Timeouts) -> None:
+        self._peer, self._timeouts = peer, timeouts
+        self._thread: threading.Thread | None = None
+        self.found: Speaks | None = None
+        self.asked: list[str] = []
+
+    def begin(self) -> None:
+        """On a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="dicomnet probe: inquiry", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_known(self) -> bool:
+        return self.found is not None
+
+    def end(self) -> None:
+        """Wait for the answers; each has its limit."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        for name in (_HTTP, _TLS):
+            self.asked.append(name)
+            found, _ = _asked(name, self._peer, self._timeouts)
+            if found is not None:
+                self.found = replace(found, tried=(_REQUEST, *self.asked))
+                return
+
+
+def _asked(name: str, peer: Peer, timeouts: Timeouts) -> tuple[Speaks | None, bytes]:
+    """What answers to the question of this name, if that is known, and what it said."""
+    if name == _TLS:
+        return within_tls(peer, timeouts), b""
+    question, seconds = (_HTTP_QUESTION, _ANSWER) if name == _HTTP else (b"", _GREETING)
+    said = _ask(peer, timeouts, question, _at_most(timeouts, seconds))
+    return (replace(found, data=said) if said and (found := recognised(said)) is not None else None), said
 
 
 def _at_most(timeouts: Timeouts, seconds: float) -> float:
@@ -137,7 +191,7 @@ def _conversed(link: Transport, question: bytes, seconds: float) -> bytes:
     return said
 
 
-def _try_tls(peer: Peer, timeouts: Timeouts) -> Speaks | None:
+def within_tls(peer: Peer, timeouts: Timeouts) -> Speaks | None:
     """Whether it takes a TLS handshake; and if so, whether it is HTTP that speaks within."""
     try:
         sock = transport.connect(peer.host, peer.port, timeouts.connect)

@@ -1,7 +1,8 @@
 """Which product it is, by what it says of its implementation (PS3.7 D.3.3.2).
 
-Only what is on public record: the sources of open toolkits, published conformance statements, and UID roots under
-which a manufacturer's equipment is known to make its UIDs. A toolkit's name does not tell which product it is part of.
+Only what is on public record: the sources of open toolkits, and for manufacturers the roots of the private SOP classes
+that the UID dictionaries of several of those toolkits list under their names. A toolkit's name does not tell which
+product it is part of.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ _NAMES: Final = (
     (r"dcm4che-(\d[\w.]*)", "dcm4che {}, the toolkit of dcm4chee"),
     (r"PYNETDICOM_(\d+)", "pynetdicom {}"),
     (r"fo-dicom (\d[\w.]*)", "fo-dicom {}"),
-    (r"DICOM for \.NET (\d[\w.]*)", "mDCM {}, the forerunner of fo-dicom"),
     (r"GDCM (\d[\w.]*)", "GDCM {}"),
     (r"MergeCOM3_(\d+)", "a product made with the Merge DICOM toolkit {}"),
     (r"RUBY[-_]DCM_(\d[\w.]*)", "ruby-dicom {}"),
@@ -33,7 +33,7 @@ _UIDS: Final = (
     ("1.2.40.0.13.1.", "dcm4che, the toolkit of dcm4chee"),
     ("1.2.826.0.1.3680043.9.3811.", "pynetdicom"),
     ("1.2.826.0.1.3680043.8.498.", "a program made with pydicom"),
-    ("1.3.6.1.4.1.30071.", "fo-dicom"),
+    ("1.3.6.1.4.1.30071.8", "fo-dicom"),
     ("1.2.826.0.1.3680043.2.1143.", "GDCM"),
     ("1.2.826.0.1.3680043.2.135.1066.", "Conquest DICOM server"),
     ("2.16.840.1.113669.2.", "a product made with the Merge DICOM toolkit"),
@@ -45,7 +45,6 @@ _UIDS: Final = (
     ("1.2.392.200036.9116.", "a product of Canon Medical (Toshiba)"),
     ("1.2.392.200036.9125.", "a product of Fujifilm"),
     ("1.2.124.113532.", "a product of Agfa HealthCare"),
-    ("1.2.840.113564.", "a product of Carestream (Kodak)"),
 )
 
 

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from dicomnet.config import DEFAULT_CALLING_AE, Identity, Peer, Timeouts
 from dicomnet.dimse.conversation import VERIFICATION
-from dicomnet.errors import DicomNetworkError
 from dicomnet.probe import agreed, contexts, pace, place, security
 from dicomnet.probe.calls import Caller
 from dicomnet.probe.causes import Kind, detail_of, kind_of
@@ -98,6 +97,7 @@ class _Survey:
     advance: Advance
     stop: Callable[[], bool]
     caller: Caller = field(init=False)
+    inquiry: place.Inquiry | None = None
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -127,7 +127,9 @@ class _Survey:
         return negotiation.request(called, calling, wanted, **(options | changes))
 
     def _first(self, request: AssociateRq) -> Attempt:
-        attempt = self.caller.call(request)
+        if self.options.tls is None:
+            self.inquiry = place.Inquiry(self.peer, self.options.timeouts)
+        attempt = self.caller.call(request, self.inquiry)
         if _kind(attempt) in _BUSY and not self.stop():
             time.sleep(_PATIENCE)
             self.notes.append(f"it was busy, and was asked again after {_PATIENCE:.0f} s")
@@ -143,9 +145,12 @@ class _Survey:
             kind = Kind.WANTS_IDENTITY if agreed.wants_identity(self.caller, self.request) else kind
         if attempt.tls:
             kind = self._without_tls(kind)
+            if attempt.secured is not None and kind in _TLS_PLEASE:
+                speaks = place.within_tls(self.peer, self.options.timeouts)
+                kind = kind if speaks is None or not speaks.inside else Kind.OTHER_PROTOCOL
         elif kind in _TLS_PLEASE:
             self.advance("finding out what answers there", 0, 1)
-            speaks = place.identify(self.peer, self.options.timeouts, attempt.received)
+            speaks = self._identify(attempt)
             kind = _known(kind, speaks)
         elif attempt.received:
             speaks = Speaks("DICOM")
@@ -156,13 +161,25 @@ class _Survey:
         situation = self._situation(attempt, speaks)
         return replace(report, speaks=speaks, failure=failure_for(kind, situation))
 
+    def _identify(self, attempt: Attempt) -> Speaks:
+        asked: list[str] = []
+        if self.inquiry is not None:
+            self.inquiry.end()
+            if self.inquiry.found is not None and not attempt.received:
+                return self.inquiry.found
+            asked = self.inquiry.asked
+        return place.identify(self.peer, self.options.timeouts, attempt.received, asked)
+
     def _situation(
         self, attempt: Attempt, speaks: Speaks | None = None, error: BaseException | None = None
     ) -> Situation:
         error = attempt.error if error is None else error
         detail = "" if error is None else detail_of(error)
         local = attempt.local.rpartition(":")[0].strip("[]")
-        return Situation(self.peer, self.options.calling_ae, local, self.options.command_options, detail, speaks)
+        options = self.options
+        return Situation(
+            self.peer, options.calling_ae, local, options.command_options, detail, speaks, options.tls is not None
+        )
 
     def _without_tls(self, kind: Kind) -> Kind:
         """Whether it would have answered without TLS."""
@@ -208,7 +225,7 @@ class _Survey:
                 report, failure=failure_for(Kind.NO_CONTEXT, replace(self._situation(attempt), detail=detail), True)
             )
         self.advance("timing C-ECHO", 0, 1)
-        timing, error = pace.echoes(self.options.echoes, **self._association())
+        timing, error = pace.echoes(self.options.echoes, self.stop, **self._association())
         report = replace(report, timing=timing)
         if error is not None:
             situation = self._situation(attempt, error=error)
@@ -274,11 +291,10 @@ class _Survey:
         if self.options.store is None:
             return report
         self.advance("storing synthetic instances", 0, 1)
-        try:
-            return replace(report, stored=pace.store(self.options.store, **self._association()))
-        except DicomNetworkError as error:
-            self.notes.append(f"the synthetic instances could not be stored: {error}")
-            return report
+        stored, error = pace.store(self.options.store, self.stop, **self._association())
+        if error is not None:
+            self.notes.append(f"not all synthetic instances could be stored: {error}")
+        return replace(report, stored=stored) if stored.count or stored.status else report
 
 
 def _kind(attempt: Attempt) -> Kind:

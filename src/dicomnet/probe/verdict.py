@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicomnet.config import Peer
-from dicomnet.probe.causes import CAUSES, Kind, fields_of
+from dicomnet.probe.causes import CAUSES, TRY_TLS, Kind, fields_of
 from dicomnet.probe.report import Failure, Speaks, Step
 
 _USUAL_PORTS: Final = {  # what people confuse with the DICOM port of a PACS
@@ -29,6 +29,7 @@ class Situation:
     options: str
     detail: str
     speaks: Speaks | None = None
+    tls: bool = False
 
 
 def failure_for(kind: Kind, situation: Situation, associated: bool = False) -> Failure:
@@ -42,12 +43,15 @@ def failure_for(kind: Kind, situation: Situation, associated: bool = False) -> F
         local=situation.local,
         options=situation.options,
         hint=_hint(situation.speaks),
+        tls=situation.tls,
     )
     quoted = {
         name: shlex.quote(text) if name in ("peer", "place", "title", "host") else text for name, text in texts.items()
     }
     steps = tuple(
-        Step(what.format(**texts), " ".join(command.format(**quoted).split())) for what, command in cause.steps
+        Step(what.format(**texts), " ".join(command.format(**quoted).split()))
+        for what, command in cause.steps
+        if not (situation.tls and (what, command) == TRY_TLS)
     )
     likely = tuple(text.format(**texts) for text in cause.likely)
     return Failure(kind, cause.why.format(**texts), likely, steps, associated)

@@ -6,7 +6,7 @@ One idea: ``Watcher.see`` says of each record what only those before it can tell
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from dicomnet.dimse import command as c
@@ -81,10 +81,15 @@ class Watcher:
             request = waiting.get(key) if pending else waiting.pop(key, None)
             return Seen(message, gap, request, None if request is None else message.time - request.time)
         if isinstance(own, int) and field_ != CommandField.C_CANCEL:
-            waiting[message.from_requestor, own] = message
+            waiting[message.from_requestor, own] = _without_dataset(message)
             if len(waiting) > OUTSTANDING:
                 waiting.popitem(last=False)
         return Seen(message, gap)
+
+
+def _without_dataset(message: Message) -> Message:
+    """Of what may wait for long, and in great numbers."""
+    return message if message.dataset is None else replace(message, dataset=None)
 
 
 def service_of(message: Message) -> str:

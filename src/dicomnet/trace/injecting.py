@@ -78,7 +78,7 @@ class Injector:
         """What is held goes on: it will not become whole."""
         self._acts = []
         held = self._held[from_requestor]
-        rest = bytes(held) + self._streams[from_requestor].header
+        rest = bytes(held) + self._streams[from_requestor].take_header()
         held.clear()
         if rest and not self._over:
             self._put(self._decoder.feed(from_requestor, rest, 0.0))

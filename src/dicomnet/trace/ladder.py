@@ -22,6 +22,7 @@ from dicomnet.ul.pdu import PduType
 SILENCE: Final = 1.0  # seconds; a longer gap on a connection gets a line of its own
 REFUSED: Final = 8  # presentation contexts that are named without being asked for
 _TIME: Final = 12  # columns of HH:MM:SS.mmm
+_NO_CLOCK: Final = "--:--:--.---"
 _ARROW: Final = 26  # columns between the lifelines; A-ASSOCIATE-RQ needs 18
 
 
@@ -142,4 +143,13 @@ class Ladder:
 
 def clock(time: float) -> str:
     """The local time of day, to the millisecond."""
-    return datetime.fromtimestamp(time).strftime("%H:%M:%S.%f")[:-3]
+    moment = local_time(time)
+    return _NO_CLOCK if moment is None else moment.strftime("%H:%M:%S.%f")[:-3]
+
+
+def local_time(time: float) -> datetime | None:
+    """None for what no calendar has: a damaged capture may say anything."""
+    try:
+        return datetime.fromtimestamp(time)
+    except (OverflowError, OSError, ValueError):
+        return None

@@ -53,6 +53,12 @@ class PduStream:
         """The bytes that are held back."""
         return bytes(self._header)
 
+    def take_header(self) -> bytes:
+        """The same, and they are held back no more."""
+        header = bytes(self._header)
+        self._header.clear()
+        return header
+
     @property
     def mid_pdu(self) -> bool:
         """A PDU has begun and not ended."""

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from dicomnet.config import Timeouts
-from dicomnet.errors import DicomNetworkError
+from dicomnet.errors import DicomNetworkError, TransportError
 from dicomnet.trace.decoding import Decoder
 from dicomnet.trace.faults import Rule
 from dicomnet.trace.injecting import Injector, Rules
@@ -47,7 +47,7 @@ class Proxy:
     ``on_record`` is called with each record, on one thread, in order. If it raises, or ``writer`` cannot write, the
     proxy closes, and ``wait`` and ``close`` raise that error. ``keep_datasets``: data sets up to this many bytes are
     part of the messages. ``connect``: seconds for the connection to the peer, None for no limit; where it fails, the
-    requestor sees a reset.
+    requestor sees a reset. A peer that turns out to be the proxy itself ends it, with TransportError.
     ``idle``: seconds without a byte after which a connection is closed; None for never.
 
     ``faults``: the harm to do (``faults.parse_rule``); ``seed``: for its random bits.
@@ -160,14 +160,19 @@ class Proxy:
         thread = threading.Thread(
             target=self._run, args=(sock, requestor, number), name=f"dicomnet trace: connection {number}", daemon=True
         )
-        with self._lock:
-            self._threads.add(thread)
-        thread.start()
+        try:
+            with self._lock:  # close() joins what is there, and that must have been started
+                thread.start()
+                self._threads.add(thread)
+        except RuntimeError as error:  # the system has no more threads
+            log.warning("a connection could not be taken: %s", error)
+            sock.close()
+            self._room.release()
 
     def _run(self, sock: socket.socket, requestor: Address, number: int) -> None:
         try:
             self._serve(Transport(sock), requestor, number)
-        except OSError as error:  # of the capture file: those of the connections end there
+        except (OSError, TransportError) as error:  # of the capture file, or a loop: those of connections end there
             self._recorder.fail(error)
         except Exception:
             log.exception("connection %d through the proxy ended", number)
@@ -189,7 +194,17 @@ class Proxy:
             return
         far = Transport(sock)
         with contextlib.closing(far):
+            if self._is_own(sock):
+                raise TransportError(f"{self._peer.host} port {self._peer.port} is where the trace itself listens")
             self._forward(near, far, Opened(number, began, requestor, self._peer_address(sock)))
+
+    def _is_own(self, sock: socket.socket) -> bool:
+        """Whether the peer is this proxy, which would call itself for ever."""
+        with contextlib.suppress(OSError):  # gone already
+            own, other = sock.getsockname(), sock.getpeername()
+            wildcard = self.address.host in ("0.0.0.0", "::")
+            return bool(other[1] == self.port and other[0] in ((own[0],) if wildcard else (self.address.host,)))
+        return False
 
     def _peer_address(self, sock: socket.socket) -> Address:
         try:

@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from dicomnet.trace.records import Record
+from dicomnet.trace.records import Message, Pdu, Record
 
 _MOST: Final = 10_000  # records that may wait: some megabytes, and a second or more of traffic
+_HEAVIEST: Final = 16 << 20  # bytes of what they hold: long negotiations, and data sets if they are kept
 
 
 class Recorder:
@@ -25,6 +26,7 @@ class Recorder:
         self._on_record = on_record
         self._on_failure = on_failure
         self._waiting: deque[Record] = deque()
+        self._weight = 0
         self._changed = threading.Condition()
         self._ending = False
         self.failure: BaseException | None = None
@@ -36,10 +38,11 @@ class Recorder:
         if not records:
             return
         with self._changed:
-            while len(self._waiting) >= _MOST and self.failure is None:
+            while (len(self._waiting) >= _MOST or self._weight >= _HEAVIEST) and self.failure is None:
                 self._changed.wait()
             if self.failure is None:
                 self._waiting.extend(records)
+                self._weight += sum(map(_weight, records))
                 self._changed.notify_all()
 
     def close(self) -> None:
@@ -57,6 +60,7 @@ class Recorder:
                     self._changed.wait()
                 batch = list(self._waiting)
                 self._waiting.clear()
+                self._weight = 0
                 self._changed.notify_all()
             if not batch:
                 return
@@ -75,3 +79,13 @@ class Recorder:
             self._waiting.clear()
             self._changed.notify_all()
         self._on_failure()
+
+
+def _weight(record: Record) -> int:
+    """Bytes that it holds of what has passed, more or less."""
+    match record:
+        case Pdu(value=value, length=length) if value is not None:
+            return length
+        case Message(dataset=bytes(data)):
+            return len(data)
+    return 0

@@ -26,7 +26,10 @@ from dicomnet.transport import Buffer, Transport
 Ending = tuple["bool | None", Literal["closed", "reset"]]  # whose end (True: the requestor's), and how
 
 _LINGER: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)  # with these, close() resets
-_LOOK: Final = 1.0  # seconds between two looks at a side that is not read, where poll() is missing
+_LOOK: Final = 1.0  # seconds between two looks at a side that is not read, where nothing tells of its end
+_CLOSED: Final[int] = getattr(select, "POLLRDHUP", 0)  # Linux: the other end has closed, whatever is unread before that
+_LAST_WORDS: Final = 64  # reads of what a side has said before it closed: some megabytes at the most
+_DONT_WAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)  # without it, sockets do not block anyway
 
 
 class Tap(Protocol):
@@ -83,6 +86,11 @@ class _Flow:
         """All that came has gone out, and nothing forbids to read on."""
         return not self.left and not self.acts and time.monotonic() >= self.until
 
+    @property
+    def is_stalled(self) -> bool:
+        """Nothing goes on any more."""
+        return self.until == math.inf and not self.left
+
 
 class _Broken(Exception):
     def __init__(self, from_requestor: bool) -> None:
@@ -123,13 +131,15 @@ class Relay:
                 for flow in self._flows:
                     if (how := self._move(flow)) is not None:
                         return self._stop(how)
-                if any(flow.shut for flow in self._flows) and all(
-                    flow.shut or flow.until == math.inf for flow in self._flows
-                ):
+                if any(flow.shut for flow in self._flows) and all(flow.shut or flow.is_stalled for flow in self._flows):
                     return self._stop("closed", self._first)
                 if not self._wait():
                     return self._stop("closed")
                 self._look()
+                for flow in self._flows:
+                    if flow.is_stalled and not flow.ended and _has_closed(flow.source.socket):
+                        self._hear_out(flow)
+                        return self._stop("closed", flow.from_requestor)
         except _Broken as broken:
             return self._reset(broken.from_requestor)
 
@@ -207,7 +217,7 @@ class Relay:
     def _wait(self) -> bool:
         """Until something can go on; False if it is to end: by the user, or because nothing has moved for too long."""
         now = time.monotonic()
-        read, write, watch = [self._wake], [], []
+        read, write, watch, stalled = [self._wake], [], [], []
         until = self._moved + self._idle
         for flow, back in (self._flows, self._flows[::-1]):
             if flow.left:
@@ -220,7 +230,10 @@ class Relay:
                 read.append(flow.source.socket)
             if not (flow.ended or back.shut):
                 watch.append(flow.source.socket)
-        if _until_ready(read, write, watch, until - now, self._wake):
+            if flow.is_stalled and not flow.ended:
+                stalled.append(flow.source.socket)
+                until = until if _CLOSED else min(until, now + _LOOK)
+        if _until_ready(read, write, watch, stalled, until - now, self._wake):
             return False
         return time.monotonic() < self._moved + self._idle
 
@@ -233,6 +246,16 @@ class Relay:
                     raise _Broken(flow.from_requestor)
 
     # --- ending -----------------------------------------------------------------------------------------------------
+
+    def _hear_out(self, flow: _Flow) -> None:
+        """What a side that is held back for ever has said before it closed is recorded, though it goes nowhere."""
+        if self._step is not None:
+            self._step.end(flow.from_requestor)
+        with contextlib.suppress(OSError):
+            for _ in range(_LAST_WORDS):
+                if not (data := flow.source.receive()):
+                    break
+                self._put(self._decoder.feed(flow.from_requestor, data, time.time()))
 
     def _stop(self, how: Literal["closed", "reset"], who: bool | None = None) -> Ending:
         if how == "reset":
@@ -256,18 +279,35 @@ def _until_ready(
     read: list[socket.socket],
     write: list[socket.socket],
     watch: list[socket.socket],
+    stalled: list[socket.socket],
     seconds: float,
     wake: socket.socket,
 ) -> bool:
-    """Until one can be read or written, or one of ``watch`` has broken. Returns whether ``wake`` is readable."""
+    """Until one can be read or written, one of ``watch`` has broken, or the other end of one of ``stalled`` has closed.
+
+    Returns whether ``wake`` is readable.
+    """
     if not hasattr(select, "poll"):
         ready, _, _ = select.select(read, write, write, max(0.0, min(seconds, _LOOK)))
         return wake in ready
     poll = select.poll()
-    for sock in {*read, *write, *watch}:
-        poll.register(sock, (select.POLLIN if sock in read else 0) | (select.POLLOUT if sock in write else 0))
+    for sock in {*read, *write, *watch, *stalled}:
+        events = (select.POLLIN if sock in read else 0) | (select.POLLOUT if sock in write else 0)
+        poll.register(sock, events | (_CLOSED if sock in stalled else 0))
     ready_now = poll.poll(None if seconds == math.inf else max(0.0, seconds) * 1000 + 0.999)
     return any(descriptor == wake.fileno() for descriptor, _ in ready_now)
+
+
+def _has_closed(sock: socket.socket) -> bool:
+    """Whether its other end sends no more; where the system does not tell, only if nothing before that is unread."""
+    if _CLOSED:
+        poll = select.poll()
+        poll.register(sock, _CLOSED)
+        return bool(poll.poll(0))
+    try:
+        return not sock.recv(1, socket.MSG_PEEK | _DONT_WAIT)
+    except OSError:  # nothing there, or broken: _look() tells
+        return False
 
 
 def reset(transport: Transport) -> None:

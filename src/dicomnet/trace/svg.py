@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from datetime import datetime
 from html import escape
 from typing import Final
 
 from dicomnet.plain import seconds_text
 from dicomnet.trace.diagram import Diagram, End, Step
+from dicomnet.trace.ladder import local_time
 
 _WIDTH: Final = 1180
 _LEFT, _RIGHT = 430, 750  # where the lifelines are
@@ -97,7 +97,8 @@ def title(diagram: Diagram) -> str:
 
 def subtitle(diagram: Diagram) -> str:
     """When it was, how long it took, and what passed."""
-    began = datetime.fromtimestamp(diagram.began or 0.0).strftime("%Y-%m-%d %H:%M:%S")
+    moment = local_time(diagram.began or 0.0)
+    began = "at no time" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")
     count = sum(diagram.totals.messages.values())
     messages = f"{count:,} message{'' if count == 1 else 's'}"
     return f"connection {diagram.connection}, {began}, {seconds_text(diagram.totals.seconds)}, {messages}"
