@@ -1,19 +1,20 @@
 """The ledger of ``dicomnet.send``: what was answered is written down, and what is written down is not sent again."""
 
+import contextlib
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import dicomnet
-from dicomnet.sender import Outcome, send
+from dicomnet.sender import Outcome, recorder, send
 from dicomnet.sender.ledger import VERSION, Ledger
 from tests.cli.conftest import Done, Scp
 from tests.cli.programs import CT, EXPLICIT, HOST, file
@@ -165,6 +166,49 @@ def test_killed_it_sends_nothing_twice_that_was_told(tmp_path: Path, serve: Serv
     last_run = [dataset.sop_instance_uid for dataset in scp.received[before:]]
     assert not written & set(last_run)
     assert {dataset.sop_instance_uid for dataset in scp.received} == {f"1.2.3.{number}" for number in range(300)}
+
+
+def on_disk(ledger: Path) -> int:
+    """How many rows would be there if the log were lost: it is left out."""
+    with contextlib.closing(sqlite3.connect(f"file:{ledger}?immutable=1", uri=True)) as connection:
+        try:
+            return int(connection.execute("SELECT count(*) FROM file").fetchone()[0])
+        except sqlite3.OperationalError:  # not even the table
+            return 0
+
+
+def test_a_commit_waits_for_no_disk_and_a_flush_does(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger") as ledger:
+        assert ledger._connection.execute("PRAGMA synchronous").fetchone() == (1,)  # NORMAL
+        ledger.record(dicomnet.Peer("SCP", HOST), [Outcome("/1", dicomnet.Status.SUCCESS)])
+        assert (on_disk(ledger_path := tmp_path / "ledger"), len(rows(ledger_path))) == (0, 1)
+        ledger.flush()
+        assert on_disk(ledger_path) == 1
+
+
+def test_without_a_log_each_commit_is_written_through(tmp_path: Path) -> None:
+    """As on a share where SQLite cannot have one."""
+    Ledger(tmp_path / "ledger").close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger")) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    with Ledger(tmp_path / "ledger") as ledger:
+        assert ledger._connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
+def test_it_is_flushed_while_sending_goes_on(tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "_FLUSH", 0.01)
+    scp, path, seen = serve(), file(tmp_path), 0
+
+    def found() -> Iterator[Path | None]:
+        yield path
+        while not seen:
+            yield None
+
+    for outcome in send(found(), scp.peer, ledger=tmp_path / "ledger"):
+        assert outcome.ok
+        while not (seen := on_disk(tmp_path / "ledger")):
+            threading.Event().wait(0.005)
+    assert seen == 1
 
 
 # --- what can be wrong with it --------------------------------------------------------------------------------------

@@ -1,14 +1,18 @@
 """The ledger: what became of each file at each destination, in an SQLite database that outlives a crash.
 
-One idea: an outcome counts when it is on the disk. A row is keyed by destination and file, so that the same command run
-again knows what is there already, in an index and not in memory. Many outcomes go into one transaction: to have it
-written through to the disk (``synchronous=FULL``) costs milliseconds, whether it holds one row or a thousand. WAL lets
-others read meanwhile.
+One idea: an outcome counts when the operating system has it. A row is keyed by destination and file, so that the same
+command run again knows what is there already, in an index and not in memory. In a write-ahead log with
+``synchronous=NORMAL`` a commit is a write and waits for no disk: it survives the end of this process, however that
+comes (``kill -9``, Ctrl-C, a crash of the interpreter). What has not reached the disk, of the last second or so
+(``flush``), can be lost by a power cut or a crash of the system alone; the database is whole then too, and those few
+instances are sent once more: none is missing. To wait for the disk at each commit (FULL) would make that never happen,
+and all nights slow. The log lets others read meanwhile.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 import threading
@@ -74,10 +78,11 @@ _RECORD: Final = (
     " WHERE excluded.mtime_ns IS NOT NULL OR NOT file.sent"
 )
 _ROW: Final = f"({', '.join('?' * len(_COLUMNS))})"
-_ROWS: Final = 64  # in a statement: for each statement a thread gives the others way, and has to get it again
+_CHECKPOINT: Final = "PRAGMA wal_checkpoint(PASSIVE)"  # writes the log through to the disk first; waits for nobody
+_ROWS: Final = 64  # in a statement, which is a transaction: for each a thread gives the others way, and has to get it
 _ASKED: Final = 500  # values in a statement, and rows in memory
 _BUSY: Final = 10.0  # seconds to wait for somebody else who writes: not a ``send``, then, but an operator
-_WAL: Final = 4000  # pages of 4 kB between two checkpoints
+_WAL: Final = 4000  # pages of 4 kB in the log, after which a commit moves them into the database itself
 
 
 class Sent(NamedTuple):
@@ -112,6 +117,7 @@ class Ledger:
                 self._owner.close()
                 raise
         self._destinations: dict[Peer, int] = {}
+        self._closed = False
 
     def __enter__(self) -> Ledger:
         return self
@@ -123,10 +129,12 @@ class Ledger:
 
     def close(self) -> None:
         """Close it; it may be opened elsewhere then. May be called again."""
-        with self._lock, self._reading, self._failing():
-            self._reader.close()
-            self._connection.close()
-            self._owner.close()
+        with self._lock, self._reading, self._failing(), contextlib.ExitStack() as stack:
+            for connection in (self._owner, self._connection, self._reader):
+                stack.callback(connection.close)
+            if not self._closed:
+                self._closed = True
+                self._connection.execute(_CHECKPOINT)
 
     # --- the database -----------------------------------------------------------------------------------------------
 
@@ -156,7 +164,6 @@ class Ledger:
         connection = sqlite3.connect(
             self.path, timeout=_BUSY, isolation_level=None, check_same_thread=False, cached_statements=_ROWS + 64
         )
-        connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL}")
         return connection
 
@@ -166,7 +173,7 @@ class Ledger:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if not (application or version or tables):
-            connection.execute("PRAGMA journal_mode = WAL")  # where it cannot be (a network share), it is as safe
+            connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(
                 f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {_APPLICATION};"
                 f" PRAGMA user_version = {VERSION}; COMMIT;"
@@ -177,6 +184,9 @@ class Ledger:
             raise LedgerError(
                 f"{self.path}: a newer dicomnet wrote this ledger (version {version}; this one knows {VERSION})"
             )
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        # Where there can be no log (some network shares), a power cut could damage what is not written through.
+        connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -211,14 +221,18 @@ class Ledger:
     # --- outcomes ---------------------------------------------------------------------------------------------------
 
     def record(self, destination: Peer, outcomes: Sequence[Outcome]) -> None:
-        """Outcomes of files; when it returns they are on the disk, all of them or, if it raises, none."""
+        """Outcomes of files; when it returns they survive the end of this process. If it raises, some may be there."""
         number, now = self._destination(destination), _now()
-        rows = [_row(number, outcome, now) for outcome in outcomes]
-        with self._transaction() as connection:
-            for first in range(0, len(rows), _ROWS):
-                some = rows[first : first + _ROWS]
-                statement = _RECORD.format(rows=", ".join([_ROW] * len(some)))
-                connection.execute(statement, [value for row in some for value in row])
+        for first in range(0, len(outcomes), _ROWS):
+            some = outcomes[first : first + _ROWS]
+            values = [value for outcome in some for value in _row(number, outcome, now)]
+            with self._lock, self._failing():
+                self._connection.execute(_record(len(some)), values)
+
+    def flush(self) -> None:
+        """When it returns, what was recorded survives a power cut too. It waits for the disk."""
+        with self._lock, self._failing():
+            self._connection.execute(_CHECKPOINT)
 
     def sent_before(self, destination: Peer, files: Mapping[str, Stamp]) -> dict[str, Outcome]:
         """Of ``files``, absolute paths, those that the destination has, and that are as they were then."""
@@ -272,7 +286,7 @@ class Ledger:
         """Note what the destination says: SOP Instance UID → "committed", "verified", or why it is neither.
 
         ``transaction_uid``: only of instances that were asked for in that one. Instances that were not sent there stay
-        as they are. When it returns it is on the disk.
+        as they are. When it returns it survives the end of this process.
         """
         now, number = _now(), self._destination(destination)
         self._update(
@@ -296,6 +310,11 @@ class Ledger:
             [*CONFIRMED, self._destination(destination)],
         )
         return {"sent": int(sent), "failed": int(failed), "confirmed": int(confirmed)}
+
+
+@functools.cache  # no more than ``_ROWS``
+def _record(rows: int) -> str:
+    return _RECORD.format(rows=", ".join([_ROW] * rows))
 
 
 def _row(destination: int, outcome: Outcome, now: str) -> tuple[Any, ...]:

@@ -1,8 +1,9 @@
 """Between a sender and its ledger: what need not be sent is told from there, and what happened is written before it is.
 
-One idea: a thread of its own writes whatever has gathered while the disk was busy with what came before. Nobody waits
-for the disk, neither the lines, which send on, nor the peer; the caller is told of an outcome when it is written. What
-a crash can make forgotten are the answers of a few milliseconds.
+One idea: a thread of its own commits whatever has come while it was busy with what came before, and at most once a
+second has it written through to the disk. Nobody waits for that, neither the lines, which send on, nor the peer; the
+caller is told of an outcome when it is committed. The end of this process can make forgotten the answers of the last
+milliseconds, which nobody was told of; a power cut those of the last second.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from dicomnet.sender.ledger import Ledger
 from dicomnet.sender.outcome import Outcome, Stamp
 
 _TOGETHER: Final = 256  # files that are looked up at once
-_MOST: Final = 2048  # outcomes in a transaction
-_NAP: Final = 0.004  # seconds in which outcomes gather, if they come so fast that some came while the last were written
+_MOST: Final = 64  # outcomes that are committed together
+_NAP: Final = 0.002  # seconds in which outcomes gather, if some came while the last ones were committed
+_FLUSH: Final = 1.0  # seconds between two waits for the disk: what a power cut may cost
 
 
 class Recorder:
@@ -37,6 +39,8 @@ class Recorder:
         self._under_way: dict[str, Stamp] = {}  # files that may be found once more meanwhile
         self._busy = False
         self._closing = False
+        self._broken = False
+        self._flush_due: float | None = None  # there is something to be written through, at that time
         self._news = threading.Event()
         self._thread: threading.Thread | None = None
         self.failed: Callable[[BaseException], None] = lambda error: None
@@ -114,28 +118,47 @@ class Recorder:
             self._ledger.close()
 
     def _run(self) -> None:
-        broken = False
         while self._waiting or not self._closing:
-            self._news.wait()
+            due = self._flush_due
+            self._news.wait(None if due is None else max(due - time.monotonic(), 0.0))
             self._news.clear()
             self._busy = True  # before anything is taken, for ``pending``
             while batch := self._gather():
-                outcomes = [outcome for outcomes, _ in batch for outcome in outcomes]
-                try:
-                    if not broken:
-                        self._ledger.record(self._destination, outcomes)
-                except BaseException as error:
-                    broken = True
-                    self.failed(error)
-                if self._under_way:
-                    for outcome in outcomes:
-                        self.forget(outcome.path)
-                if not broken:  # nobody is told of what is not written
-                    for _, then in batch:
-                        then()
+                self._write(batch)
+                self._flush()
                 if self._waiting and not self._closing:
                     time.sleep(_NAP)
             self._busy = False
+            self._flush()
+
+    def _write(self, batch: list[tuple[Sequence[Outcome], Callable[[], None]]]) -> None:
+        outcomes = [outcome for outcomes, _ in batch for outcome in outcomes]
+        if not self._broken:
+            try:
+                self._ledger.record(self._destination, outcomes)
+            except BaseException as error:
+                self._fail(error)
+        if self._under_way:
+            for outcome in outcomes:
+                self.forget(outcome.path)
+        if not self._broken:  # nobody is told of what is not written
+            self._flush_due = self._flush_due or time.monotonic() + _FLUSH
+            for _, then in batch:
+                then()
+
+    def _flush(self) -> None:
+        """If it is time."""
+        if self._flush_due is None or time.monotonic() < self._flush_due:
+            return
+        self._flush_due = None
+        try:
+            self._ledger.flush()
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._broken = True
+        self.failed(error)
 
     def _gather(self) -> list[tuple[Sequence[Outcome], Callable[[], None]]]:
         batch, count = [], 0
