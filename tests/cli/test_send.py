@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 
 import dicomnet
 from dicomnet.cli.interrupt import Interrupt
+from dicomnet.transcoding import LOSSY
 from tests.cli.conftest import Done, Scp
-from tests.cli.programs import COMMAND, HOST, JPEG_LS, dicomnet_command, file, receiving
+from tests.cli.programs import COMMAND, HOST, JPEG_LS, MR, dicomnet_command, file, receiving
+from tests.pydicom_files import shipped
 
 Command = Callable[..., Done]
 Serve = Callable[..., Scp]
@@ -29,6 +32,18 @@ def test_each_file_is_a_line_and_the_last_one_sums_up(command: Command, serve: S
     assert lines == [f"sent {one}", f"sent {two}"]
     assert summary.startswith("2 sent (")
     assert summary.endswith("; 0 failed, 1 skipped (no DICOM instances); 1 association, window 1")
+
+
+def test_what_was_compressed_with_loss_is_told(command: Command, serve: Serve) -> None:
+    """PS3.3 C.7.6.1.1.5: the peer has another instance, and the user should know which."""
+    scp, path = serve(contexts=[(MR, [LOSSY[0]])]), shipped("MR_small.dcm")
+    told = command("send", scp.peer, path, "--transcode", "any")
+    new = scp.received[0].sop_instance_uid
+    assert f"sent {path} (compressed with loss, as a new instance {new})\n" in told.out
+    assert "; 1 compressed with loss, as new instances" in told.out
+    sent, summary = command("send", scp.peer, path, "--transcode", "any", "--json").events
+    assert (sent["sop_instance_uid"], sent["derived_from"]) == (new, dcmread(path).SOPInstanceUID)
+    assert (sent["reason"], summary["lossy"]) == (f"compressed with loss, as a new instance {new}", 1)
 
 
 def test_json_lines(command: Command, serve: Serve, tmp_path: Path) -> None:
@@ -47,6 +62,7 @@ def test_json_lines(command: Command, serve: Serve, tmp_path: Path) -> None:
     assert sent == {
         "event": "sent", "path": str(one), "status": 0xB000, "error": None, "attempts": 1, "size": sent["size"],
         "reason": "warning: coercion of data elements, status 0xB000",
+        "sop_instance_uid": "1.2.3.1", "derived_from": "",
     }  # fmt: skip
     assert (failed["event"], failed["path"], failed["status"]) == ("failed", str(two), 0xA900)
     assert [summary[name] for name in ("sent", "failed", "skipped", "interrupted")] == [1, 1, 1, False]

@@ -14,7 +14,8 @@ from pydicom import dcmread
 from pydicom.encaps import encapsulate
 
 import dicomnet
-from dicomnet.sender import Outcome, pool, send
+from dicomnet.sender import Outcome, contexts, pool, send
+from dicomnet.sender.stock import Stock
 from dicomnet.transcoding import REVERSIBLE
 from tests.cli.conftest import Scp
 from tests.cli.programs import BIG_ENDIAN, CT, EXPLICIT, HOST, IMPLICIT, JPEG_LS, MR, SC, file, instance
@@ -128,19 +129,39 @@ def test_each_pair_of_sop_class_and_transfer_syntax_is_proposed_by_itself(tmp_pa
     assert {dataset.transfer_syntax for dataset in scp.received} == {EXPLICIT, IMPLICIT, JPEG_LS, BIG_ENDIAN}
 
 
+@pytest.mark.parametrize(("transcode", "sizes"), [("never", [128, 71]), ("lossless", [126, 126, 126, 126, 93])])
 def test_past_128_contexts_the_next_association_follows(
-    tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch, transcode: Any, sizes: list[int]
 ) -> None:
-    """PS3.8 9.3.2.2: there are 128 presentation context IDs."""
+    """PS3.8 9.3.2.2: there are 128 presentation context IDs; none that a file may need is left out."""
     monkeypatch.setattr(pool, "_MOMENT", 60.0)  # however slow this machine is, all files are looked at before
     classes = [f"1.2.840.10008.5.1.4.1.1.{number}" for number in range(1, 200)]
     for number, sop_class in enumerate(classes):
         file(tmp_path, number, sop_class=sop_class)
     scp = serve(contexts=classes)
-    done = outcomes(tmp_path, scp, associations=1)
+    done = outcomes(tmp_path, scp, associations=1, transcode=transcode)
     assert [outcome.status for outcome in done] == [0] * len(classes)
-    assert [len(association.request.contexts) for association in scp.associations] == [128, 128]
-    assert [scp.ended().error for _ in scp.associations] == [None, None]
+    proposed = [len(association.request.contexts) for association in scp.associations]
+    assert sorted(proposed, reverse=True) == sizes
+    assert [scp.ended().error for _ in scp.associations] == [None] * len(sizes)
+
+
+@pytest.mark.parametrize("transcode", ["never", "lossless", "any"])
+def test_what_a_file_may_be_made_into_has_a_context_however_many_there_are(transcode: Any) -> None:
+    """Each group of files fits one association, with all that each of its SOP classes falls back to."""
+    stock = Stock(len(contexts.fallbacks(transcode)))
+    pairs = [(f"1.2.{number // 3}", f"1.2.840.{number % 3}") for number in range(400)]
+    groups = {id(group): group for pair in pairs for group in [stock.group_for(pair)]}
+    assert [pair for group in groups.values() for pair in group.pairs] == pairs
+    sizes = []
+    for group in groups.values():
+        proposed = contexts.proposed(group.pairs, transcode)
+        sizes.append(len(proposed))
+        for sop_class, _ in group.pairs:
+            for syntaxes in contexts.fallbacks(transcode):
+                assert (sop_class, syntaxes) in proposed
+    assert max(sizes) <= 128
+    assert min(sizes[:-1]) >= 124
 
 
 def test_so_many_classes_that_they_do_not_come_one_after_the_other(

@@ -20,9 +20,11 @@ _OF_A_FILE: Final = {
     "path": "the file",
     "status": "number that the peer answered, or null",
     "error": "name of the error, or null",
-    "reason": "why it failed, in words",
+    "reason": "why it failed, or what is to be said of it, in words",
     "attempts": "how often it was tried",
     "size": "of the data set, in bytes",
+    "sop_instance_uid": "of what was sent; empty if the file could not be looked at",
+    "derived_from": "the file's own, if it was compressed with loss and is another instance now; or empty",
 }
 EVENTS: Final = {
     "sent": _OF_A_FILE,
@@ -42,11 +44,12 @@ EVENTS: Final = {
         "failed": "files that it has not",
         "sent_before": "files that it had already, as the ledger says",
         "skipped": "files that are no DICOM instances",
+        "lossy": "files that were compressed with loss for it: the peer has new instances made of them",
         "retried": "files that were tried more than once, whatever came of it",
         "bytes": "that were sent",
         "seconds": "that it took",
         "associations": "the most at once",
-        "window": "the most requests that were outstanding on one of them",
+        "window": "requests that could be outstanding on one of them, as far as the peer allowed and took them well",
         "interrupted": "true if files were not tried",
     },
 }
@@ -74,7 +77,7 @@ class Report:
         self._peer = peer
         self.output = output
         self._started = time.monotonic()
-        self._size = self._sent = self._before = self._skipped = self._retried = 0
+        self._size = self._sent = self._before = self._skipped = self._retried = self._lossy = 0
         self._codes: Counter[int] = Counter()  # exit codes of the failures
         self._reasons: dict[tuple[int | None, str | None, str], _Reason] = {}
         self._told = ""  # the reason that was told for all that follow
@@ -100,6 +103,7 @@ class Report:
         reason = self._reason(outcome)
         if outcome.ok:
             self._sent += 1
+            self._lossy += bool(outcome.derived_from)
             self._size += outcome.size
         else:
             self._codes[self._exit_code(outcome)] += 1
@@ -130,6 +134,8 @@ class Report:
             reason=reason,
             attempts=outcome.attempts,
             size=outcome.size,
+            sop_instance_uid=outcome.sop_instance_uid,
+            derived_from=outcome.derived_from,
         )
 
     @property
@@ -154,10 +160,15 @@ class Report:
 
         if outcome.error is not None:
             return explain(outcome.error, self._peer, associated=outcome.associated)
-        if not outcome.status:
+        if outcome.status is None:
             return ""
-        comment = f": {outcome.comment}" if outcome.comment else ""
-        return f"{outcome.status.meaning('C-STORE')}, status 0x{outcome.status:04X}{comment}"
+        notes = []
+        if outcome.status:
+            comment = f": {outcome.comment}" if outcome.comment else ""
+            notes.append(f"{outcome.status.meaning('C-STORE')}, status 0x{outcome.status:04X}{comment}")
+        if outcome.ok and outcome.derived_from:
+            notes.append(f"compressed with loss, as a new instance {outcome.sop_instance_uid}")
+        return "; ".join(notes)
 
     def _count(self, outcome: Outcome, path: str, reason: str) -> None:
         """Statuses are told apart by their number, since comments may be of one file; errors by what they say."""
@@ -190,6 +201,7 @@ class Report:
             sent_before=self._before,
             skipped=self._skipped,
             retried=self._retried,
+            lossy=self._lossy,
             bytes=self._size,
             seconds=round(seconds, 3),
             associations=sending.associations,
@@ -219,6 +231,8 @@ class Report:
         text += f"; {failed} failed, {self._skipped} skipped (no DICOM instances)"
         if self._retried:
             text += f"; {self._retried} tried more than once"
+        if self._lossy:
+            text += f"; {self._lossy} compressed with loss, as new instances"
         if sending.associations:
             text += f"; {sending.associations} association{'s' * (sending.associations != 1)}"
             text += f", window {sending.window}"

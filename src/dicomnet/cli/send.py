@@ -58,9 +58,9 @@ _LATER: Final = 60.0  # seconds: what a watched folder has and the peer does not
     " --associations 1",
 )  # fmt: skip
 @click.option(
-    "--window", type=click.IntRange(1, 1000), default=16, show_default=True, metavar="N",
+    "--window", type=click.IntRange(1, 1000), metavar="N",
     help="How many instances may be on their way on one association before the first is answered, if PEER allows it;"
-    " many do not, and get 1: --window 1",
+    " many do not, and get 1; if not given, up to 16, and fewer while that is better for PEER: --window 1",
 )  # fmt: skip
 @click.option(
     "--processes", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N",
@@ -90,7 +90,7 @@ def command(
     backoff: float,
     deadline: float | None,
     associations: int | None,
-    window: int,
+    window: int | None,
     processes: int,
     ledger: str | None,
     watch: tuple[str, ...],

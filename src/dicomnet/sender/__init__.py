@@ -29,8 +29,8 @@ __all__ = ["Outcome", "Sending", "Stop", "Transcode", "send"]
 class Sending(Generator[Outcome, None, None]):
     """The outcomes, as they come. It sends while it is iterated, and stops when it is closed or forgotten.
 
-    ``associations``: the most that there were at once; ``window``: the most requests that were outstanding on one of
-    them, as far as the peer allowed.
+    ``associations``: the most that there were at once; ``window``: how many requests may be outstanding on each of
+    them, as far as the peer allows, and as it has turned out to be best so far; 0 before there is an association.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ def send(
     backoff: float = 0.5,
     deadline: float | None = None,
     associations: int | None = None,
-    window: int = 16,
+    window: int | None = None,
     processes: int = 1,
     max_pdu_length: int = MAX_PDU_LENGTH,
     timeouts: Timeouts | None = None,
@@ -108,7 +108,8 @@ def send(
     association died, it counts for the one sent first. ``deadline``: seconds from when a file is first sent to its
     outcome, all attempts included; one that takes longer fails with DeadlineExceeded. ``associations``: how many at
     once; None: one, and further ones as long as they make it faster and the peer takes them. ``window``: how many
-    requests may be outstanding on each of them, if the peer grants an operations window (PS3.7 D.3.3.3).
+    requests may be outstanding on each of them, if the peer grants an operations window (PS3.7 D.3.3.3); None: 16, and
+    fewer while that is faster, or the peer is out of resources.
     ``processes``: from how many to send; 1 is this one alone, more are new ones, for many small files and more cores
     than two, and not with ``tls``.
     ``stop``: once it is set, the associations are released after the files under way, and files that were not tried

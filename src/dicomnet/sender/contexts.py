@@ -10,7 +10,7 @@ from dicomnet.errors import InvalidDataset, NoAcceptedContext
 from dicomnet.sender.outcome import Transcode
 from dicomnet.sender.stock import File, Pair
 from dicomnet.transcoding import LOSSY, REVERSIBLE, candidates, transcode as transcode_dataset
-from dicomnet.ul.negotiation import DEFAULT_TRANSFER_SYNTAXES, MAX_CONTEXTS, AcceptedContext
+from dicomnet.ul.negotiation import DEFAULT_TRANSFER_SYNTAXES, AcceptedContext
 
 Proposed = list[tuple[str, tuple[str, ...]]]
 
@@ -18,15 +18,16 @@ Proposed = list[tuple[str, tuple[str, ...]]]
 def proposed(pairs: Iterable[Pair], transcode: Transcode) -> Proposed:
     """A context for each pair, so that each is accepted or not by itself; for all what they may be made into.
 
-    Uncompressed first, compressed without loss after that, with loss last: as far as there is room.
+    No more than ``MAX_CONTEXTS`` if ``pairs`` are a group of a ``Stock`` that knows of ``fallbacks``.
     """
     contexts: Proposed = [(sop_class, (syntax,)) for sop_class, syntax in pairs]
     sop_classes = dict.fromkeys(sop_class for sop_class, _ in pairs)
-    others = {"never": (), "lossless": (DEFAULT_TRANSFER_SYNTAXES, REVERSIBLE)}.get(
-        transcode, (DEFAULT_TRANSFER_SYNTAXES, REVERSIBLE, LOSSY)
-    )
-    contexts += [(sop_class, syntaxes) for syntaxes in others for sop_class in sop_classes]
-    return contexts[:MAX_CONTEXTS]
+    return contexts + [(sop_class, syntaxes) for syntaxes in fallbacks(transcode) for sop_class in sop_classes]
+
+
+def fallbacks(transcode: Transcode) -> tuple[tuple[str, ...], ...]:
+    """What each SOP class is proposed in beside what files are in: uncompressed, then compressed without, with loss."""
+    return (DEFAULT_TRANSFER_SYNTAXES, REVERSIBLE, LOSSY)[: {"never": 0, "lossless": 2, "any": 3}[transcode]]
 
 
 class Routes:

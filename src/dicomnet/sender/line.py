@@ -14,6 +14,7 @@ from dicomnet.errors import DicomNetworkError, InvalidDataset, NoAcceptedContext
 from dicomnet.sender.contexts import Routes
 from dicomnet.sender.outcome import Skipped
 from dicomnet.sender.stock import File, Group, Pair
+from dicomnet.sender.window import RESOURCE_LIMITATION
 
 if TYPE_CHECKING:
     from dicomnet.dimse.messages import Response
@@ -104,7 +105,7 @@ class Line:
     def _send(self, association: Association) -> None:
         pool, connection = self._pool, association._connection
         try:
-            association._run(store_many(connection.conversation, self, pool.options.window))
+            association._run(store_many(connection.conversation, self, pool.asked))
         except DicomNetworkError as error:
             self.association = None
             pool.fell()
@@ -157,7 +158,7 @@ class Line:
 
     def take(self, outstanding: int, /) -> Store | None:
         """The next one, unless it has to wait until those that are outstanding are answered."""
-        if not self._pool.may_send(self) or (outstanding and self._alone):
+        if not self._pool.may_send(self) or (outstanding and (self._alone or outstanding >= self._pool.window)):
             return None
         store = self._ready()
         if store is None:
@@ -202,6 +203,8 @@ class Line:
             pool.done(file, file.outcome(None, answer))
             return
         refused = answer.status & 0xFF00 == 0xA700  # out of resources (PS3.4 Table B.2-1)
+        if refused or answer.status == RESOURCE_LIMITATION:
+            pool.refused()
         if refused:
             file.failures += 1
             pool.back_off(f"status {answer.status}", file.failures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol, get_args
 
 from dicomnet.config import Identity, Limits, Peer, Timeouts
 from dicomnet.dataset import Path
@@ -89,7 +89,9 @@ class Stop(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to send. ``associations``: None is as many as help, but no more than ``most``; ``deadline``: in seconds."""
+    """How to send. ``associations``: None is as many as help, but no more than ``most``; ``window``: None is as many
+    as are best, but no more than ``sender.window.MOST``; ``deadline``: in seconds.
+    """
 
     peer: Peer
     calling_ae: str
@@ -99,7 +101,7 @@ class Options:
     attempts: int
     backoff: float
     associations: int | None
-    window: int
+    window: int | None
     max_pdu_length: int
     timeouts: Timeouts | None
     limits: Limits | None
@@ -107,11 +109,13 @@ class Options:
     deadline: float | None = None
 
     def __post_init__(self) -> None:
+        if self.transcode not in get_args(Transcode):
+            raise ValueError(f"transcode is {self.transcode!r}; it must be one of {', '.join(get_args(Transcode))}")
         if self.attempts < 1:
             raise ValueError(f"attempts is {self.attempts!r}; a file is tried once or more")
         if self.deadline is not None and not self.deadline > 0:
             raise ValueError(f"deadline is {self.deadline!r}; it must be more than 0 seconds, or None")
         if self.associations is not None and self.associations < 1:
             raise ValueError(f"associations is {self.associations!r}; it must be 1 or more, or None")
-        if not 1 <= self.window <= 0xFFFF:
-            raise ValueError(f"window is {self.window!r}; it must be in 1..65535")
+        if self.window is not None and not 1 <= self.window <= 0xFFFF:
+            raise ValueError(f"window is {self.window!r}; it must be in 1..65535, or None")

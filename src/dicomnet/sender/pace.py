@@ -85,6 +85,15 @@ class Pace:
         self._before = None
         return True
 
+    @property
+    def trying(self) -> bool:
+        """Whether further ones are being tried."""
+        return self._before is not None
+
+    def begin_anew(self) -> None:
+        """Something else has changed: what was measured before it tells nothing."""
+        self._since = None
+
     def refused(self, now: float, standing: int) -> None:
         """The peer does not take another one beside those that stand, or one of them has died."""
         self._less(now, standing)

@@ -23,11 +23,12 @@ from dicomnet.blocking import Association, associate
 from dicomnet.dataset import Path
 from dicomnet.errors import AssociationRejected, DeadlineExceeded, DicomNetworkError
 from dicomnet.files import Found
-from dicomnet.sender.contexts import proposed
+from dicomnet.sender.contexts import fallbacks, proposed
 from dicomnet.sender.line import Line
 from dicomnet.sender.outcome import NOT_NOW, Options, Outcome, Skipped, Stop
 from dicomnet.sender.pace import ALLOWANCE, Pace, Progress
 from dicomnet.sender.stock import File, Stock, look, look_again
+from dicomnet.sender.window import MOST, Window
 
 if TYPE_CHECKING:
     from dicomnet.sender.recorder import Recorder
@@ -52,7 +53,7 @@ Event = Outcome | Skipped | BaseException
 class Pool:
     """``hopeless``: why no further association is tried. ``aborting``: there is no time for a release.
 
-    ``associations``: the most that stood at once; ``window``: the most that were outstanding on one.
+    ``associations``: the most that stood at once; ``window``: how many requests may be outstanding on each.
     """
 
     def __init__(self, options: Options, stop: Stop | None, recorder: Recorder | None = None) -> None:
@@ -62,10 +63,11 @@ class Pool:
         self._hopeless_until = 0.0
         self.aborting = False
         self.associations = 0
-        self.window = 0
+        self.asked = options.window or MOST  # requests outstanding on an association
+        self._window = Window(self.asked, fixed=options.window is not None)
         self._stop = stop
         self._changed = threading.Condition()  # its lock guards what follows
-        self._stock = Stock()
+        self._stock = Stock(len(fallbacks(options.transcode)))
         self._lines: list[Line] = []
         self._standing = 0
         self._numbers = 0
@@ -156,13 +158,28 @@ class Pool:
             waiting = 0 if self._ending else len(self._stock)
             if not (self._lines or waiting or self.pending):
                 return not (self._exhausted or self._ending)
-            self._pace.judge(Progress(time.monotonic(), self._files, self._work), self._standing, waiting)
+            self._judge(Progress(time.monotonic(), self._files, self._work), waiting)
             target = self._pace.target if self._standing else 1
             for _ in range(min(target - len(self._lines), waiting)):
                 self._start_line()
             for line in self._lines[self._pace.target :]:
                 line.retiring = True
         return True
+
+    def _judge(self, progress: Progress, waiting: int) -> None:
+        """How many associations, and how many requests on each: one after the other, else nobody knows what helped."""
+        pace, window = self._pace, self._window
+        if not window.trying:
+            pace.judge(progress, self._standing, waiting)
+        steady = self._standing == pace.target and not pace.trying and waiting > _PLENTY and self._due <= progress.now
+        size = window.size
+        window.judge(progress, steady=steady)
+        if window.size != size:
+            pace.begin_anew()
+
+    @property
+    def window(self) -> int:
+        return self._window.size if self._stood else 0
 
     @property
     def _stopped(self) -> bool:
@@ -364,6 +381,11 @@ class Pool:
             self._work += file.size + ALLOWANCE
         self.tell(outcome)
 
+    def refused(self) -> None:
+        """The peer has not the resources for what it has been asked."""
+        with self._changed:
+            self._window.refused(time.monotonic())
+
     def back_off(self, why: str, times: int) -> None:
         """Nothing is tried for a while: the longer, the more often (``times``) it was in vain."""
         seconds = self.options.backoff * 2.0 ** min(times - 1, 16) * random.uniform(0.5, 1.5)
@@ -417,7 +439,7 @@ class Pool:
                 contexts=proposed(line.pairs, options.transcode),
                 tls=options.tls,
                 identity=options.identity,
-                async_ops=(options.window, 1),
+                async_ops=(self.asked, 1),
                 max_pdu_length=options.max_pdu_length,
                 timeouts=options.timeouts,
                 limits=options.limits,
@@ -465,8 +487,8 @@ class Pool:
             self._stood = True
             self._standing += 1
             self.associations = max(self.associations, self._standing)
-            self.window = max(self.window, min(window or self.options.window, self.options.window))
-            self._pace.windowed = self.window > 1
+            self._window.grant(min(window or self.asked, self.asked))
+            self._pace.windowed = self._window.size > 1
 
     def fell(self) -> None:
         """One less."""

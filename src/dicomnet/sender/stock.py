@@ -70,12 +70,21 @@ class Group:
 
     pairs: dict[Pair, None] = field(default_factory=dict)
     files: deque[File] = field(default_factory=deque)
+    classes: set[str] = field(default_factory=set)
+
+    def contexts(self, pair: Pair, fallbacks: int) -> int:
+        """How many presentation contexts it needs with that one, and with so many more for each SOP class."""
+        return len(self.pairs) + 1 + fallbacks * len(self.classes | {pair[0]})
 
 
 class Stock:
-    """Not for several threads at once: its owner has the lock. ``look`` alone touches files and needs none."""
+    """Not for several threads at once: its owner has the lock. ``look`` alone touches files and needs none.
 
-    def __init__(self) -> None:
+    ``fallbacks``: presentation contexts for each SOP class, beside one for each pair.
+    """
+
+    def __init__(self, fallbacks: int = 0) -> None:
+        self._fallbacks = fallbacks
         self._found: deque[Found] = deque()  # not looked at
         self._again: deque[File] = deque()  # to be tried again, when all others have been tried
         self._groups: list[Group] = []
@@ -106,11 +115,12 @@ class Stock:
         """The group of files with that pair."""
         group = self._group_of.get(pair)
         if group is None:
-            if not self._groups or len(self._groups[-1].pairs) >= MAX_CONTEXTS:
+            if not self._groups or self._groups[-1].contexts(pair, self._fallbacks) > MAX_CONTEXTS:
                 self._forget()
                 self._groups.append(Group())
             group = self._group_of[pair] = self._groups[-1]
             group.pairs[pair] = None
+            group.classes.add(pair[0])
         return group
 
     def _forget(self) -> None:
