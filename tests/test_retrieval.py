@@ -261,7 +261,7 @@ def match(**attributes: Any) -> Dataset:
 
 
 def shown(found: Dataset, *paths: str) -> list[str]:
-    return rows.row(found, map(parse_path, paths))
+    return rows.row(found, [parse_path(path) for path in paths])
 
 
 def test_values_are_shown_as_text() -> None:

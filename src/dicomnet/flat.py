@@ -79,7 +79,7 @@ class _Writer:
         self._name: Any = valuerep.PersonName
         self.default_encoding = charset.default_encoding
         known = charset.python_encoding
-        self._encodings: dict[Any, str] = {term: known[term] for term in _CHARACTER_SETS if term in known}
+        self.codecs: dict[Any, str] = {term: known[term] for term in _CHARACTER_SETS if term in known}
         # By VR: its bytes, whether its length takes four bytes, and what makes bytes of a value.
         self._values: dict[str, tuple[bytes, bool, Callable[[Any, str | None], bytes]]] = {}
         of_text: tuple[tuple[str, Callable[[Any, str | None], bytes]], ...] = (
@@ -117,7 +117,7 @@ class _Writer:
                 vr, is_long, value = b"SQ", True, self._items(element.value, implicit, encoding, depth)
             else:
                 if tag == _CHARACTER_SET:
-                    encoding = self._encodings.get(element.value or "")
+                    encoding = self.codecs.get(element.value or "")
                 vr, is_long, write = self._values.get(element.VR) or _not_plain()
                 value = write(element.value, encoding)
             if implicit:
@@ -246,9 +246,9 @@ def decode(data: bytes, transfer_syntax: str, header: bytes) -> FileDataset | No
     from pydicom.dataset import FileDataset, FileMetaDataset
 
     implicit = transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN
-    elements = _implicit_elements(data) if implicit else _explicit_elements(data)
-    about = _explicit_elements(header[_PREFIX:])
-    if elements is None or about is None or data[:2] in _NOT_OF_A_DATA_SET:
+    elements = _elements(data, implicit, _reading())
+    about = _explicit_elements(header[_PREFIX:], *_reading())
+    if elements is None or about is None:
         return None
     meta = FileMetaDataset(about)
     meta.set_original_encoding(False, True, default_encoding)
@@ -260,9 +260,38 @@ def decode(data: bytes, transfer_syntax: str, header: bytes) -> FileDataset | No
     return dataset
 
 
-def _explicit_elements(data: bytes) -> dict[Any, Any] | None:
+def raw_values(data: bytes, transfer_syntax: str) -> dict[int, tuple[str | None, bytes]] | None:
+    """By tag the VR (None: it is for the dictionary to tell) and the bytes of each element, without pydicom, or None
+    if the data set is not plain.
+    """
+    if transfer_syntax not in (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN):
+        return None
+    return _elements(data, transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN, (_raw_value, int, _no_bytes))
+
+
+def codec(term: str) -> str | None:
+    """Python's name of a character set that has no code extensions, or None."""
+    return _writer().codecs.get(term)
+
+
+def _raw_value(_tag: int, vr: str | None, _length: int, value: bytes, *_about: Any) -> tuple[str | None, bytes]:
+    return vr, value
+
+
+def _no_bytes(_vr: str | None) -> bytes:
+    return b""
+
+
+def _elements(data: bytes, implicit: bool, reading: _Reading) -> dict[Any, Any] | None:
+    if data[:2] in _NOT_OF_A_DATA_SET:
+        return None
+    return _implicit_elements(data, *reading) if implicit else _explicit_elements(data, *reading)
+
+
+def _explicit_elements(
+    data: bytes, new: Callable[..., Any], make_tag: Callable[[int], Any], empty: Callable[[str | None], Any]
+) -> dict[Any, Any] | None:
     """The elements of a data set in Explicit VR Little Endian, not yet converted."""
-    new, make_tag, empty = _reading()
     elements = {}
     position, end = 0, len(data)
     while position < end:
@@ -288,9 +317,10 @@ def _explicit_elements(data: bytes) -> dict[Any, Any] | None:
     return elements
 
 
-def _implicit_elements(data: bytes) -> dict[Any, Any] | None:
+def _implicit_elements(
+    data: bytes, new: Callable[..., Any], make_tag: Callable[[int], Any], empty: Callable[[str | None], Any]
+) -> dict[Any, Any] | None:
     """The same in Implicit VR Little Endian."""
-    new, make_tag, empty = _reading()
     elements = {}
     nothing = empty(None)
     position, end = 0, len(data)

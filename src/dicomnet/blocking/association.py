@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from dicomnet import transport
 from dicomnet.blocking.connection import Connection
@@ -90,16 +90,28 @@ class Association(Negotiated):
         context, dataset = prepare(data, self._connection.association.contexts.values())
         return self._run(operations.store(self._conversation, context, dataset, priority, originator))
 
-    def c_find(self, identifier: Any, *, model: str = "study", priority: int = Priority.MEDIUM) -> Results[Dataset]:
+    @overload
+    def c_find(
+        self, identifier: Any, *, model: str = ..., priority: int = ..., encoded: Literal[False] = ...
+    ) -> Results[Dataset]: ...
+    @overload
+    def c_find(
+        self, identifier: Any, *, model: str = ..., priority: int = ..., encoded: Literal[True]
+    ) -> Results[EncodedDataset]: ...
+    def c_find(
+        self, identifier: Any, *, model: str = "study", priority: int = Priority.MEDIUM, encoded: bool = False
+    ) -> Results[Any]:
         """Query (PS3.4 C.4.1, PS3.7 9.1.2): iterate over the matches, pydicom Datasets, as they arrive.
 
         ``identifier``: a pydicom Dataset or an EncodedDataset. ``model``: the name of an information model or the UID
         of its SOP class; the names are in ``dicomnet.models.MODELS``. Leaving the loop early sends a C-CANCEL.
+        ``encoded``: the matches are EncodedDatasets, so that one that pydicom cannot read does not end the loop.
 
         Raises ValueError for a model that there is not, NoAcceptedContext, InvalidDataset; the loop raises StatusError
         for a final status that is neither success nor cancel, and what ends the association (see ``c_echo``).
         """
-        return Results(self, operations.Find(self._conversation, query_class(model, "find"), identifier, priority))
+        uid = query_class(model, "find")
+        return Results(self, operations.Find(self._conversation, uid, identifier, priority, encoded))
 
     def c_move(
         self, identifier: Any, *, destination: str, model: str = "study", priority: int = Priority.MEDIUM
@@ -251,6 +263,11 @@ class Results(Generic[Item]):
     def progress(self) -> SubOperations:
         """How far a C-GET or C-MOVE is, as the peer last said; zeros before that and for a C-FIND."""
         return self._results.progress
+
+    @property
+    def unsupported(self) -> bool:
+        """Whether the peer has said of a match that it did not support all optional keys (status 0xFF01)."""
+        return self._results.unsupported
 
     @property
     def message_id(self) -> int:

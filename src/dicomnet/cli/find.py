@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from dicomnet.cli.interrupt import Interrupt
-from dicomnet.cli.options import INTERRUPTED, Command, peer_value, requestor
+from dicomnet.cli.options import INTERRUPTED, PEER_FAILED, Command, peer_value, requestor
 from dicomnet.cli.output import Output
 from dicomnet.cli.querying import Asked, asks
 from dicomnet.cli.settings import Settings
 from dicomnet.models import query_class
 
 if TYPE_CHECKING:
-    from dicomnet import Association
+    from dicomnet import Association, EncodedDataset
+    from dicomnet.blocking import Results
     from dicomnet.config import Peer
     from dicomnet.retrieval.paths import Path
     from dicomnet.retrieval.queries import Query
 
-
+_MOST_UNREADABLE: Final = 10  # that are told of one by one
 _EVENTS: Final = {
     "match": {
         "number": "of the match, from 1",
         "dataset": "the match in the DICOM JSON model (PS3.18 F)",
     },
+    "unreadable": {
+        "number": "of the match, from 1",
+        "reason": "why it is no data set",
+    },
     "summary": {
         "matches": "how many came",
+        "unreadable": "how many of them were no data sets",
+        "unsupported": "true if the peer said that it did not look at all of the keys",
         "seconds": "from the request to the end",
         "limited": "true if --limit ended it, so that there may be more",
         "interrupted": "true if a signal ended it",
@@ -87,8 +95,8 @@ def command(
     with Interrupt("interrupted; cancelling (again: at once)", at_once=True) as interrupt:
         options: dict[str, Any] = {"contexts": [uid], "extended": asked.extended("find", fuzzy=fuzzy)}
         with associated(peer, calling, settings, interrupt, **options) as association:
-            _find(association, query, limit, how, interrupt, output)
-    return INTERRUPTED if interrupt.is_set() else 0
+            unreadable = _find(association, query, limit, how, interrupt, output)
+    return INTERRUPTED if interrupt.is_set() else PEER_FAILED if unreadable else 0
 
 
 def _columns(text: str | None) -> list[Path]:
@@ -108,43 +116,80 @@ def _columns(text: str | None) -> list[Path]:
 
 def _find(
     association: Association, query: Query, limit: int | None, how: str, interrupt: Interrupt, output: Output
-) -> None:
-    """Ask and show."""
+) -> int:
+    """Ask and show; returns how many matches could not be read."""
     from dicomnet import NoAcceptedContext, StatusError
-    from dicomnet.cli.matches import matches
     from dicomnet.cli.querying import not_accepted, refused
 
-    started, count, limited, failure = time.monotonic(), 0, False, None
+    started, failure = time.monotonic(), None
     try:
-        results = association.c_find(query.identifier, model=query.model)
+        results = association.c_find(query.identifier, model=query.model, encoded=True)
     except NoAcceptedContext:
         association.release()
         raise not_accepted(association.peer, query.model, "C-FIND") from None
-    with matches(query, output, how) as shown, interrupt.calling(results.cancel):
-        try:
-            for match in results:
-                if interrupt.is_set():
-                    continue  # to the final status, which the peer has been asked for
-                shown.add(match)
-                count += 1
-                limited = count == limit
-                if limited or output.gone:
-                    results.close()
-                    break
-        except StatusError as error:
-            failure = refused(error, association.peer, "C-FIND", query)
-    _summarise(count, time.monotonic() - started, limited, interrupt.is_set(), output)
+    came = _Came()
+    try:
+        _show(results, query, limit, how, interrupt, output, came)
+    except StatusError as error:
+        failure = refused(error, association.peer, "C-FIND", query)
+    _summarise(came, time.monotonic() - started, results.unsupported, interrupt.is_set(), output)
     if failure is not None and not interrupt.is_set():
         association.release()
         raise failure
+    return came.unreadable
 
 
-def _summarise(count: int, seconds: float, limited: bool, interrupted: bool, output: Output) -> None:
-    text = f"{count} match{'es' * (count != 1)} in {seconds:.2f} s"
-    if limited:
-        text += f"; cancelled at --limit {count}, there may be more"
+@dataclass(slots=True)
+class _Came:
+    """How many matches there were; ``limited``: the limit ended it."""
+
+    count: int = 0
+    unreadable: int = 0
+    limited: bool = False
+
+
+def _show(
+    results: Results[EncodedDataset], query: Query, limit: int | None, how: str, interrupt: Interrupt, output: Output,
+    came: _Came,
+) -> None:  # fmt: skip
+    from dicomnet import InvalidDataset
+    from dicomnet.cli.matches import matches
+
+    with matches(query, output, how) as shown, interrupt.calling(results.cancel):
+        for match in results:
+            if interrupt.is_set():
+                continue  # to the final status, which the peer has been asked for
+            came.count += 1
+            try:
+                shown.add(match)
+            except InvalidDataset as error:
+                came.unreadable += 1
+                _tell_unreadable(came, error, output)
+            came.limited = came.count == limit
+            if came.limited or output.gone:
+                results.close()
+                break
+
+
+def _tell_unreadable(came: _Came, error: Exception, output: Output) -> None:
+    output.event("unreadable", number=came.count, reason=str(error))
+    if not output.json and came.unreadable <= _MOST_UNREADABLE:
+        output.problem(f"match {came.count} cannot be shown: {error}")
+
+
+def _summarise(came: _Came, seconds: float, unsupported: bool, interrupted: bool, output: Output) -> None:
+    text = f"{came.count} match{'es' * (came.count != 1)} in {seconds:.2f} s"
+    if came.unreadable:
+        text += f"; {came.unreadable} of them could not be read"
+    if came.limited:
+        text += f"; cancelled at --limit {came.count}, there may be more"
     if interrupted:
         text += "; interrupted, there may be more"
-    output.event("summary", matches=count, seconds=round(seconds, 3), limited=limited, interrupted=interrupted)
+    if unsupported:
+        text += "; the peer does not support all of these keys, so that it may have ignored some"
+    output.event(
+        "summary", matches=came.count, unreadable=came.unreadable, unsupported=unsupported, seconds=round(seconds, 3),
+        limited=came.limited, interrupted=interrupted,
+    )  # fmt: skip
     if not (output.json or output.quiet):
         output.problem(text)

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from dicomnet.cli.output import Output, printable
 
 if TYPE_CHECKING:
-    from pydicom import Dataset
-
+    from dicomnet import EncodedDataset
     from dicomnet.retrieval.queries import Query
 
 _PAGE: Final = 50  # rows that decide how wide the columns are
@@ -25,6 +24,7 @@ _MOMENT: Final = 0.5  # seconds that the first of them waits for the others
 _GAP: Final = "  "
 _NARROWEST: Final = 8  # columns of a column that has to give room
 _CUT: Final = "…"
+_MOST_CHARACTERS: Final = 4  # for a column of the terminal: combining ones take none
 
 
 class Matches:
@@ -38,7 +38,8 @@ class Matches:
     ) -> None:
         """Nothing is left to be shown."""
 
-    def add(self, match: Dataset) -> None:
+    def add(self, match: EncodedDataset) -> None:
+        """Raises InvalidDataset if it cannot be read."""
         raise NotImplementedError
 
 
@@ -56,10 +57,10 @@ class _Json(Matches):
         self._output = output
         self._number = 0
 
-    def add(self, match: Dataset) -> None:
+    def add(self, match: EncodedDataset) -> None:
         from dicomnet.retrieval.rows import json_model
 
-        self._number += 1
+        self._number += 1  # also of one that cannot be read
         self._output.event("match", number=self._number, dataset=json_model(match))
 
 
@@ -76,7 +77,7 @@ class _Lines(Matches):
             self._write([str(path) for path in self._query.columns])
         return self
 
-    def add(self, match: Dataset) -> None:
+    def add(self, match: EncodedDataset) -> None:
         self._write(cells(match, self._query))
 
     def _write(self, texts: list[str]) -> None:
@@ -85,7 +86,7 @@ class _Lines(Matches):
         self._output.line(csv_line(texts) if self._csv else "\t".join(texts))
 
 
-def cells(match: Dataset, query: Query) -> list[str]:
+def cells(match: EncodedDataset, query: Query) -> list[str]:
     """A row that is one line, and cannot command a terminal."""
     from dicomnet.retrieval.rows import row
 
@@ -123,7 +124,7 @@ class _Table(Matches):
         if self._page:
             self._show_page()
 
-    def add(self, match: Dataset) -> None:
+    def add(self, match: EncodedDataset) -> None:
         row = cells(match, self._query)
         if self._columns:
             self._output.line(_line(row, self._columns))
@@ -188,6 +189,9 @@ def _fitting(columns: list[_Column], headings: Sequence[int], room: int) -> list
     def used() -> int:
         return sum(column.width + len(_GAP) for column in columns) - len(_GAP)
 
+    for column in columns:  # a value of a million characters is no width to begin with
+        column.whole = column.whole and column.width <= room
+        column.width = min(column.width, room)
     before = {column.index: column.width for column in columns}
     for column in columns:
         column.width = max(column.width, headings[column.index])
@@ -214,7 +218,7 @@ def _fitted(text: str, width: int, whole: bool) -> str:
 
     length = _length(text)
     if length > width and not whole:
-        return set_cell_size(text, width - 1) + _CUT
+        return set_cell_size(text[: _MOST_CHARACTERS * width], width - 1) + _CUT
     return text + " " * (width - length)
 
 

@@ -67,6 +67,7 @@ class Results:
     """A request with an identifier and many responses.
 
     ``response``: the final one, None until it is here. ``progress``: the latest counts of sub-operations.
+    ``unsupported``: see ``Find``.
     """
 
     command: CommandField
@@ -92,6 +93,7 @@ class Results:
         self._unanswered: Message | None = None  # the instance that the user of a C-GET has
         self.response: Response | None = None
         self.progress = SubOperations(0, 0, 0, 0)
+        self.unsupported = False
 
     @property
     def message_id(self) -> int:
@@ -187,15 +189,26 @@ class Results:
 
 
 class Find(Results):
-    """C-FIND (PS3.7 9.1.2, PS3.4 C.4.1): the matches as pydicom Datasets."""
+    """C-FIND (PS3.7 9.1.2, PS3.4 C.4.1): the matches as pydicom Datasets, or as they are.
+
+    ``unsupported``: whether the peer has said that it did not support all optional keys (PS3.4 C.4.1.1.4).
+    """
 
     command = CommandField.C_FIND
 
+    def __init__(
+        self, conversation: Conversation, sop_class_uid: str, identifier: Any, priority: int, encoded: bool = False
+    ) -> None:
+        super().__init__(conversation, sop_class_uid, identifier, priority)
+        self._encoded = encoded
+
     def _item(self, response: Response) -> Any:
         dataset = response.dataset
+        if response.status == Status.PENDING_WARNING:
+            self.unsupported = True
         if isinstance(dataset, OSError):
             raise dataset
-        return None if dataset is None else cast("Dataset", dataset).decode()
+        return dataset if dataset is None or self._encoded else cast("Dataset", dataset).decode()
 
 
 class Move(Results):

@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, MutableSequence
+import re
+from collections.abc import Iterable, MutableSequence, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from dicomnet.dataset import EncodedDataset
+from dicomnet.retrieval import quick
 from dicomnet.retrieval.paths import Path, element_at
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 _SEPARATOR: Final = "\\"  # between the values of an element, as in DICOM
+_FORMULAS: Final = "=+-@"
+_NUMBERS: Final = re.compile(r"[+-][0-9.]+(?:[eE][+-]?[0-9]+)?(?:\\[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)*", re.ASCII)
 _BYTES: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 
 
-def row(match: Dataset, columns: Iterable[Path]) -> list[str]:
-    """The values of a match."""
+def row(match: EncodedDataset | Dataset, columns: Sequence[Path]) -> list[str]:
+    """The values of a match. Raises InvalidDataset for an encoded one that cannot be read at all, and OSError."""
+    if isinstance(match, EncodedDataset):
+        if (cells := quick.row(match, columns)) is not None:
+            return cells
+        match = match.decode()
     return [value_text(match, path) for path in columns]
 
 
@@ -56,16 +65,26 @@ def _raw_text(match: Dataset, path: Path) -> str:
 
 
 def csv_line(cells: Iterable[str]) -> str:
-    """RFC 4180, without the end of the line."""
+    """RFC 4180, without the end of the line. What a spreadsheet would take for a formula has an apostrophe before it:
+    a peer's ``=cmd|…`` is not to be run where somebody opens the file.
+    """
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
+    csv.writer(line, lineterminator="").writerow(map(_no_formula, cells))
     return line.getvalue()
 
 
-def json_model(match: Dataset) -> dict[str, Any]:
-    """The DICOM JSON model (PS3.18 F). What cannot be read is left out."""
+def _no_formula(cell: str) -> str:
+    return f"'{cell}" if cell[:1] in _FORMULAS and cell and not _NUMBERS.fullmatch(cell) else cell
+
+
+def json_model(match: EncodedDataset | Dataset) -> dict[str, Any]:
+    """The DICOM JSON model (PS3.18 F). A value that cannot be read is left out. Raises as ``row`` does."""
     from pydicom import Dataset
 
+    if isinstance(match, EncodedDataset):
+        if (model := quick.json_model(match)) is not None:
+            return model
+        match = match.decode()
     try:
         whole: dict[str, Any] = match.to_json_dict()
         return whole
