@@ -23,9 +23,53 @@ ATTRIBUTES = {  # by tag: the VR
 }  # fmt: skip
 LONG = ("SQ", "UC", "UN")
 COLUMNS = [parse_path(f"{tag >> 16:04X},{tag & 0xFFFF:04X}:{vr}") for tag, vr in ATTRIBUTES.items()]
-SETS = ["", "ISO_IR 6", "ISO_IR 100", "ISO_IR 144 ", "ISO_IR 192", "GB18030", "ISO 2022 IR 87", "\\ISO 2022 IR 87", "no"]
-PIECES = ["A", "Doe^J", "1", "12", "-3", "+4", "1.5", "1e3", "20240131", "1.2.840", " ", "  ", "\\", "=", "^", "\0", "\t"]
-PIECES += ["\n", "ü", "山", "\x1b$B", "\x1b[2J", "é", "Д", ".", "0", "00", "99999999999", "nan", "1_000", "\xa0", "\x85"]
+SETS = [
+    "",
+    "ISO_IR 6",
+    "ISO_IR 100",
+    "ISO_IR 144 ",
+    "ISO_IR 192",
+    "GB18030",
+    "ISO 2022 IR 87",
+    "\\ISO 2022 IR 87",
+    "no",
+]
+PIECES = [
+    "A",
+    "Doe^J",
+    "1",
+    "12",
+    "-3",
+    "+4",
+    "1.5",
+    "1e3",
+    "20240131",
+    "1.2.840",
+    " ",
+    "  ",
+    "\\",
+    "=",
+    "^",
+    "\0",
+    "\t",
+]
+PIECES += [
+    "\n",
+    "ü",
+    "山",
+    "\x1b$B",
+    "\x1b[2J",
+    "é",
+    "Д",
+    ".",
+    "0",
+    "00",
+    "99999999999",
+    "nan",
+    "1_000",
+    "\xa0",
+    "\x85",
+]
 
 codes = st.sampled_from(["utf-8", "latin-1", "iso-8859-5"])
 values = st.lists(st.sampled_from(PIECES), max_size=5).flatmap(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -15,14 +16,19 @@ from dicomnet.cli.settings import Settings
 from dicomnet.models import query_class
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from pydicom import Dataset
 
     from dicomnet import Association
     from dicomnet.cli.retrieving import Retrieval
     from dicomnet.config import Peer
+    from dicomnet.retrieval.contexts import Find
     from dicomnet.retrieval.queries import Query
 
 _SPOOL_SIZE: Final = 64 * 1024  # bytes of an instance that may wait in memory; larger ones are renamed into their place
+
+_MOST_MATCHES: Final = 10_000  # to one question for SOP classes: more instances do not tell more
 
 
 @click.command("get", cls=Command, events=EVENTS, short_help="Retrieve instances into a folder (C-GET).")
@@ -132,7 +138,7 @@ def _classes(
     peer: Peer, query: Query, calling: str, settings: Settings, interrupt: Interrupt, output: Output
 ) -> tuple[str, ...]:
     """The SOP classes that will come, if the peer tells; a peer that cannot be asked is no reason to give up."""
-    from dicomnet import NoAcceptedContext, StatusError
+    from dicomnet import InvalidDataset, NoAcceptedContext, StatusError
     from dicomnet.cli.associating import associated
     from dicomnet.retrieval.contexts import classes_at, find_class
 
@@ -142,11 +148,26 @@ def _classes(
     try:
         with associated(peer, calling, settings, interrupt, contexts=[uid]) as association:
             try:
-                return classes_at(association, query.identifier, query.model)
-            except (NoAcceptedContext, StatusError):
+                return classes_at(_asker(association, query.model, interrupt), query.identifier)
+            except (NoAcceptedContext, StatusError, InvalidDataset):
                 return ()
     except Failure as failure:
         if failure.exit_code != HALF_WAY:
             raise
         output.problem(f"asking for the SOP classes did not work: {failure.format_message()}; going on without")
         return ()
+
+
+def _asker(association: Association, model: str, interrupt: Interrupt) -> Find:
+    """What asks, and stops at a signal, or where there is no end of matches."""
+
+    def find(identifier: Dataset) -> Iterator[Dataset]:
+        if interrupt.is_set():
+            return
+        with association.c_find(identifier, model=model) as results, interrupt.calling(results.cancel):
+            for match in itertools.islice(results, _MOST_MATCHES):
+                if interrupt.is_set():
+                    return
+                yield match
+
+    return find

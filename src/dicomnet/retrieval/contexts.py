@@ -6,8 +6,8 @@ compressed instances decompressed, or not at all; where there are few classes, e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from dicomnet.models import MODELS, may_be_storage, query_class
 from dicomnet.ul.negotiation import DEFAULT_TRANSFER_SYNTAXES, MAX_CONTEXTS
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 Context = tuple[str, tuple[str, ...]]
+Find: TypeAlias = "Callable[[Dataset], Iterable[Dataset]]"
 
 _ROOM: Final = MAX_CONTEXTS - 1  # beside the one of C-GET itself
+_MOST_SERIES: Final = 100  # that are asked for their classes one by one
 _JPEG: Final = "1.2.840.10008.1.2.4."
 # Of images, those that archives have most first: JPEG lossless, baseline, 2000, RLE, JPEG-LS, extended, HTJ2K, video.
 COMPRESSED: Final = (
@@ -83,37 +85,52 @@ def _of_class(uid: str, most: int) -> list[Context]:
     return [(uid, DEFAULT_TRANSFER_SYNTAXES), *((uid, (syntax,)) for syntax in alone), (uid, rest)]
 
 
-def classes_at(association: Any, identifier: Dataset, model: str) -> tuple[str, ...]:
+def classes_at(find: Find, identifier: Dataset) -> tuple[str, ...]:
     """The SOP classes of what a retrieval asks for, as far as the peer tells; none where it does not.
 
-    ``association``: with a context for the model's C-FIND. Asks for SOP Classes in Study, which is optional, then for
-    the instances (PS3.4 C.6.2.1.2). Raises what ends the association, StatusError, and NoAcceptedContext.
+    ``find``: asks the peer, and gives its matches. Asks for SOP Classes in Study, which is optional, then for the
+    instances (PS3.4 C.6.2.1.2), of so many series at most. Raises what ``find`` raises.
     """
     study = identifier.get("StudyInstanceUID")
     if not study or not isinstance(study, str):
         return ()
     keys = {name: identifier[name].value for name in ("PatientID", "StudyInstanceUID") if name in identifier}
-    level = identifier.get("QueryRetrieveLevel")
     found: dict[str, None] = {}
-    if level == "STUDY":
-        for match in association.c_find(_asking("STUDY", keys, "SOPClassesInStudy"), model=model):
-            found |= dict.fromkeys(_uids(match, "SOPClassesInStudy"))
+    if identifier.get("QueryRetrieveLevel") == "STUDY":
+        _gather(found, find(_asking("STUDY", keys, "SOPClassesInStudy")), "SOPClassesInStudy")
     if not found:
-        for series in _series(association, identifier, keys, model):
-            of_series = keys | {"SeriesInstanceUID": series}
-            if level == "IMAGE":
-                of_series["SOPInstanceUID"] = identifier["SOPInstanceUID"].value
-            returned = ["SOPClassUID"] if level == "IMAGE" else ["SOPInstanceUID", "SOPClassUID"]
-            for match in association.c_find(_asking("IMAGE", of_series, *returned), model=model):
-                found |= dict.fromkeys(_uids(match, "SOPClassUID"))
-    return tuple(uid for uid in found if may_be_storage(uid))[:_ROOM]
+        for series in _series(find, identifier, keys):
+            _of_series(found, find, identifier, keys | {"SeriesInstanceUID": series})
+    return tuple(found)
 
 
-def _series(association: Any, identifier: Dataset, keys: dict[str, Any], model: str) -> list[str]:
+def _of_series(found: dict[str, None], find: Find, identifier: Dataset, keys: dict[str, Any]) -> None:
+    returned = ["SOPInstanceUID", "SOPClassUID"]
+    if identifier.get("QueryRetrieveLevel") == "IMAGE":
+        returned.remove("SOPInstanceUID")
+        keys["SOPInstanceUID"] = identifier["SOPInstanceUID"].value
+    _gather(found, find(_asking("IMAGE", keys, *returned)), "SOPClassUID")
+
+
+def _series(find: Find, identifier: Dataset, keys: dict[str, Any]) -> list[str]:
     if "SeriesInstanceUID" in identifier:
         return _uids(identifier, "SeriesInstanceUID")
-    asked = _asking("SERIES", keys, "SeriesInstanceUID")
-    return [uid for match in association.c_find(asked, model=model) for uid in _uids(match, "SeriesInstanceUID")]
+    found: dict[str, None] = {}
+    for match in find(_asking("SERIES", keys, "SeriesInstanceUID")):
+        found |= dict.fromkeys(_uids(match, "SeriesInstanceUID"))
+        if len(found) >= _MOST_SERIES:
+            break
+    return list(found)[:_MOST_SERIES]
+
+
+def _gather(found: dict[str, None], matches: Iterable[Dataset], name: str) -> None:
+    """Of what a peer says without end, what fits into an association."""
+    for match in matches:
+        found |= dict.fromkeys(uid for uid in _uids(match, name) if may_be_storage(uid))
+        if len(found) >= _ROOM:
+            break
+    for uid in list(found)[_ROOM:]:
+        del found[uid]
 
 
 def _asking(level: str, keys: dict[str, Any], *returned: str) -> Dataset:

@@ -51,7 +51,7 @@ def json_model(match: EncodedDataset) -> dict[str, Any] | None:
     if values is None:
         return None
     elements, encoding = values
-    model = {}
+    model: dict[str, Any] = {}
     for tag, element in elements.items():
         found = _parts(tag, element, encoding)
         if found is None:
@@ -129,7 +129,9 @@ def _text(value: bytes, encoding: str) -> list[str] | None:
 def _names(value: bytes, encoding: str) -> list[str] | None:
     text = value.rstrip(b" \0").decode(encoding)
     # Padding within, and empty groups at the end: pydicom has rules for them.
-    return None if "\0" in text or " \\" in text or " =" in text or "=\\" in text or text[-1:] == "=" else text.split("\\")
+    return (
+        None if "\0" in text or " \\" in text or " =" in text or "=\\" in text or text[-1:] == "=" else text.split("\\")
+    )
 
 
 def _strings_of_numbers(pattern: re.Pattern[str]) -> Callable[[bytes, str], list[str] | None]:
