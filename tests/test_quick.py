@@ -108,7 +108,7 @@ def agrees(match: EncodedDataset) -> tuple[Any, Any]:
     return row, model
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.sampled_from(list(ATTRIBUTES)), values, max_size=4), st.sampled_from(SETS), st.booleans())
 def test_what_is_taken_from_bytes_is_what_pydicom_reads(
     elements: dict[int, bytes], charset: str, implicit: bool

@@ -185,6 +185,8 @@ def _summarise(came: _Came, seconds: float, unsupported: bool, interrupted: bool
         text += f"; cancelled at --limit {came.count}, there may be more"
     if interrupted:
         text += "; interrupted, there may be more"
+    if output.gone and not came.limited:
+        text += "; nobody reads any more, there may be more"
     if unsupported:
         text += "; the peer does not support all of these keys, so that it may have ignored some"
     output.event(

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 _CHARACTER_SET: Final = 0x00080005
 _DEFAULT: Final = "latin-1"  # what pydicom reads the default repertoire as
 _PADDING: Final = " \0"
+_UIDS: Final = re.compile(r"[0-9.\\]*", re.ASCII)
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,9}", re.ASCII)  # all of them fit into 32 bits
+_ODD_IN_NAMES: Final = ("\0", " \\", " =", "=\\")
 _DECIMAL: Final = re.compile(r"(?=.{1,16}\Z)[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
 
 
@@ -113,6 +115,11 @@ def _codes(value: bytes, _encoding: str) -> list[str] | None:
     return value.decode(_DEFAULT).rstrip(_PADDING).split("\\")
 
 
+def _uids(value: bytes, _encoding: str) -> list[str] | None:
+    text = value.decode(_DEFAULT).rstrip(_PADDING)
+    return text.split("\\") if _UIDS.fullmatch(text) else None
+
+
 def _titles(value: bytes, _encoding: str) -> list[str] | None:
     parts = [part.strip() for part in value.decode(_DEFAULT).split("\\")]
     return None if "\0" in parts[-1] else parts
@@ -129,9 +136,7 @@ def _text(value: bytes, encoding: str) -> list[str] | None:
 def _names(value: bytes, encoding: str) -> list[str] | None:
     text = value.rstrip(b" \0").decode(encoding)
     # Padding within, and empty groups at the end: pydicom has rules for them.
-    return (
-        None if "\0" in text or " \\" in text or " =" in text or "=\\" in text or text[-1:] == "=" else text.split("\\")
-    )
+    return None if text[-1:] == "=" or any(odd in text for odd in _ODD_IN_NAMES) else text.split("\\")
 
 
 def _strings_of_numbers(pattern: re.Pattern[str]) -> Callable[[bytes, str], list[str] | None]:
@@ -156,7 +161,8 @@ def _groups(name: str) -> dict[str, str]:
 
 
 _READERS: Final[dict[str, Callable[[bytes, str], list[str] | None]]] = {
-    **dict.fromkeys(("AS", "CS", "DA", "DT", "TM", "UI"), _codes),
+    **dict.fromkeys(("AS", "CS", "DA", "DT", "TM"), _codes),
+    "UI": _uids,
     **dict.fromkeys(("LO", "SH", "UC"), _texts),
     **dict.fromkeys(("LT", "ST", "UT"), _text),
     "AE": _titles,
