@@ -88,7 +88,7 @@ def command(
             "limits": Limits(spool_size=_SPOOL_SIZE),
         }
         with associated(peer, calling, settings, interrupt, **options) as association:
-            retrieval = Retrieval(peer, "C-GET", output, inbox)
+            retrieval = Retrieval(peer, "C-GET", output, inbox, query.identifier)
             code = _get(association, query, retrieval, limit, interrupt)
     return INTERRUPTED if interrupt.is_set() else code
 

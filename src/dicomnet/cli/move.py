@@ -12,7 +12,6 @@ import click
 from dicomnet.cli.interrupt import Interrupt
 from dicomnet.cli.options import (
     INTERRUPTED,
-    PEER_FAILED,
     USAGE,
     Command,
     Failure,
@@ -103,7 +102,7 @@ def command(
         "contexts": [query_class(query.model, "move")],
         "extended": asked.extended("move"),
     }
-    retrieval = Retrieval(peer, "C-MOVE", output, inbox)
+    retrieval = Retrieval(peer, "C-MOVE", output, inbox, query.identifier)
     with Interrupt("interrupted; cancelling (again: at once)", at_once=True) as interrupt:
         with contextlib.ExitStack() as stack:
             server = None
@@ -116,7 +115,7 @@ def command(
         # The receiver has ended, too: what was under way is stored.
         _explain_unknown(retrieval, response, server, destination)
         code = retrieval.finish(response, interrupted=interrupt.is_set())
-    return INTERRUPTED if interrupt.is_set() else max(code, _check_arrived(retrieval, inbox, output))
+    return INTERRUPTED if interrupt.is_set() else code
 
 
 def _move(
@@ -157,18 +156,6 @@ def _explain_unknown(retrieval: Retrieval, response: Any, server: Server | None,
 
 def _address(host: str) -> str:
     return "" if host in ("", "*", "0.0.0.0", "::") else f" ({host})"
-
-
-def _check_arrived(retrieval: Retrieval, inbox: Inbox | None, output: Output) -> int:
-    """The peer's count against what came here."""
-    progress = retrieval.progress
-    if inbox is None or progress is None or progress.completed + progress.warning <= retrieval.stored:
-        return 0
-    output.problem(
-        f"the peer counts {progress.completed + progress.warning} instances as sent, but only {retrieval.stored}"
-        " arrived here; does another AE have this title at the peer?"
-    )
-    return PEER_FAILED
 
 
 # --- the receiver ---------------------------------------------------------------------------------------------------

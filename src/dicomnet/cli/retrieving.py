@@ -15,6 +15,8 @@ from dicomnet.cli.options import PEER_FAILED, USAGE, Body, Failure
 from dicomnet.cli.output import Output, size_text
 
 if TYPE_CHECKING:
+    from pydicom import Dataset
+
     from dicomnet import EncodedDataset, Response, SubOperations
     from dicomnet.cli.progress import InstanceBar
     from dicomnet.config import Peer
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 _STEP: Final = 2.0  # seconds between two lines about the progress in a pipe
 _MOST_FAILED: Final = 20  # failed instances that are told one by one; all of them with --json or -v
+_MOST_LOST: Final = 10_000  # instances that could not be stored, of which the reasons are kept
+_SOP_INSTANCE_UID: Final = 0x00080018
+_UIDS: Final = (_SOP_INSTANCE_UID, 0x0020000D, 0x0020000E)  # and those of study and series
 
 EVENTS: Final = {
     "stored": {
@@ -48,6 +53,7 @@ EVENTS: Final = {
         "failed": "instances that failed, as the peer counts",
         "warning": "instances that are done with a warning, as the peer counts",
         "stored": "instances that are in the folder now; null if they went elsewhere",
+        "foreign": "of these, those that were not asked for",
         "bytes": "that came",
         "seconds": "that it took",
         "limited": "true if --limit ended it",
@@ -94,7 +100,7 @@ class Retrieval:
     ``inbox``: where instances go that come here. ``keep`` may be called on other threads.
     """
 
-    def __init__(self, peer: Peer, service: str, output: Output, inbox: Inbox | None) -> None:
+    def __init__(self, peer: Peer, service: str, output: Output, inbox: Inbox | None, identifier: Dataset) -> None:
         self.peer = peer
         self.service = service
         self._output = output
@@ -104,7 +110,10 @@ class Retrieval:
         self._size = 0
         self._lock = threading.Lock()
         self._lost: dict[str, str] = {}  # instance → why it could not be stored
+        self.lost = 0
+        self._asked = _asked(identifier)
         self.stored = 0
+        self.foreign = 0  # that nobody asked for
         self.progress: SubOperations | None = None
         self.limited = False
         self.failure: Failure | None = None
@@ -130,11 +139,15 @@ class Retrieval:
             kept = self._inbox.keep(dataset)
         except OSError as error:
             reason = f"cannot be stored here: {error.strerror}"
-            self._lost[dataset.sop_instance_uid] = reason
+            with self._lock:
+                self.lost += 1
+                if len(self._lost) < _MOST_LOST:
+                    self._lost[dataset.sop_instance_uid] = reason
             return Response(Status.OUT_OF_RESOURCES, error_comment=reason[:64])
         with self._lock:
             self.stored += 1
             self._size += dataset.size
+            self.foreign += self._is_foreign(dataset, kept.values)
         if self._bar is not None:
             self._bar.came(dataset.size)
         self._output.event(
@@ -148,6 +161,11 @@ class Retrieval:
             transfer_syntax=dataset.transfer_syntax,
         )
         return Response(Status.SUCCESS)
+
+    def _is_foreign(self, dataset: EncodedDataset, values: dict[int, str]) -> bool:
+        """As far as its values have been read; a peer may send what it likes, and to a listener anybody may."""
+        known = values | {_SOP_INSTANCE_UID: dataset.sop_instance_uid}
+        return any(known.get(tag, "") not in ("", *uids) for tag, uids in self._asked.items())
 
     def advance(self, progress: SubOperations) -> None:
         """How far it is, as the peer says."""
@@ -178,7 +196,24 @@ class Retrieval:
         self._summarise(response, interrupted=interrupted)
         if self.failure is not None:
             raise self.failure
-        return PEER_FAILED if failed else 0
+        astray = False if interrupted else self._tell_astray()
+        return PEER_FAILED if failed or astray else 0
+
+    def _tell_astray(self) -> bool:
+        """What was not asked for, and what the peer counts but did not come: whether there is any of that."""
+        if self._inbox is None:
+            return False
+        if self.foreign:
+            self._output.problem(
+                f"{self.foreign} of the instances stored were not asked for: they have other UIDs than the keys"
+            )
+        sent = 0 if self.progress is None else self.progress.completed + self.progress.warning
+        if sent > self.stored:
+            elsewhere = "; does another AE have this title at the peer?" if self.service == "C-MOVE" else ""
+            self._output.problem(
+                f"the peer counts {sent} instances as sent, but only {self.stored} arrived here{elsewhere}"
+            )
+        return sent > self.stored
 
     def _tell_failed(self, response: Response | None) -> bool:
         reasons = dict(self._lost)
@@ -189,9 +224,12 @@ class Retrieval:
             self._output.event("failed", sop_instance_uid=uid, reason=reason)
             if not self._output.json:
                 self._output.problem(f"failed {uid}: {reason}")
-        if len(reasons) > told:
-            self._output.problem(f"and {len(reasons) - told} more failed; --json lists all of them")
-        return bool(reasons) or (self.progress is not None and self.progress.failed > 0)
+        count = max(len(reasons), self.lost)
+        if count > told:
+            self._output.problem(
+                f"and {count - told} more failed" + "; --json lists all of them" * (count <= _MOST_LOST)
+            )
+        return bool(reasons) or self.lost > 0 or (self.progress is not None and self.progress.failed > 0)
 
     def _why_failed(self) -> str:
         if self.service == "C-GET":
@@ -211,6 +249,8 @@ class Retrieval:
         text += f", {failed} failed in {seconds:.2f} s"
         if warning:
             text += f"; {warning} with a warning"
+        if response is not None and response.status == 0 and not (self.stored or completed or failed or warning):
+            text += "; the peer has nothing that was asked for"
         if self.limited:
             text += "; cancelled at --limit, there may be more"
         if interrupted:
@@ -223,11 +263,22 @@ class Retrieval:
             failed=failed,
             warning=warning,
             stored=None if self._inbox is None else self.stored,
+            foreign=self.foreign,
             bytes=self._size,
             seconds=round(seconds, 3),
             limited=self.limited,
             interrupted=interrupted,
         )
+
+
+def _asked(identifier: Dataset) -> dict[int, tuple[str, ...]]:
+    """What instances have to have: by tag one of these UIDs."""
+    asked = {}
+    for tag in _UIDS:
+        value = identifier[tag].value if tag in identifier else None
+        if value:
+            asked[tag] = (value,) if isinstance(value, str) else tuple(map(str, value))
+    return asked
 
 
 def _failed_uids(response: Response | None) -> list[str]:
