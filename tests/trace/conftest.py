@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from pydicom import Dataset
 
 import dicomnet
@@ -15,6 +16,7 @@ from dicomnet.models import MODELS
 from dicomnet.trace.proxy import Proxy
 from dicomnet.trace.records import Closed, Opened, Record
 
+FEWER = settings(max_examples=settings.default.max_examples * 2 // 5)  # for what takes milliseconds an example
 FIND = MODELS["study"][0]
 
 

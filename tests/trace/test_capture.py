@@ -27,6 +27,7 @@ from tests.trace.capture_files import (
     simple,
     tcp,
 )
+from tests.trace.conftest import FEWER
 from tests.trace.test_decoding import DATA, EXCHANGE, STORE, STORED, decode, message
 
 
@@ -269,6 +270,7 @@ def test_memory_is_bounded_although_a_segment_never_comes() -> None:
 PACKETS = talk([(True, EXCHANGE[0][1]), (False, EXCHANGE[1][1]), (True, message(STORE, DATA[:900]))]).packets
 
 
+@FEWER
 @given(st.data())
 def test_hostile_files_never_raise(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Bytes changed, cut out and put in anywhere, in packets and in what is around them."""

@@ -14,6 +14,7 @@ from dicomnet.trace.decoding import BEGINNING, Decoder, message_name
 from dicomnet.trace.records import Closed, Garbage, Message, Pdu, Record
 from dicomnet.ul import pdu
 from dicomnet.ul.framer import batches
+from tests.trace.conftest import FEWER
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 LITTLE = "1.2.840.10008.1.2.1"
@@ -235,12 +236,14 @@ CHUNKS = st.lists(
 )
 
 
+@FEWER
 @given(CHUNKS)
 def test_hostile_bytes_never_raise_and_chunks_never_matter(exchange: list[tuple[bool, bytes]]) -> None:
     """What comes from the network decides what is recorded, never whether."""
     assert decode(exchange, keep=1000) == decode(exchange, 1, keep=1000)
 
 
+@FEWER
 @given(CHUNKS, st.integers(0, 1 << 20))
 def test_hostile_captures_never_raise(exchange: list[tuple[bool, bytes]], count: int) -> None:
     """With gaps between them."""

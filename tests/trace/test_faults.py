@@ -21,7 +21,7 @@ from dicomnet.trace.pcapng import PcapngWriter
 from dicomnet.trace.records import Closed, Fault, Message, Pdu, Record
 from tests.cli.programs import instance
 from tests.pydicom_files import DICOM_FILES, shipped
-from tests.trace.conftest import Bench, Records
+from tests.trace.conftest import FEWER, Bench, Records
 from tests.trace.test_decoding import CHUNKS, DATA, EXCHANGE, STORE, message
 
 VERIFICATION = [dicomnet.Verification]
@@ -89,6 +89,7 @@ def test_an_error_in_a_rule_points_at_the_word(text: str, word: str) -> None:
     assert mark.count("^") == max(1, len(word))
 
 
+@FEWER
 @given(
     st.text("on: 3-ms", max_size=20)
     | st.lists(st.sampled_from(["on", "every", "after", "at", "byte", "3", "C-STORE-RQ", ":", "cut", "flip"])).map(
@@ -263,6 +264,7 @@ def test_without_a_rule_that_fires_nothing_changes(chunk: int) -> None:
     assert injected(("after 9 C-STORE-RQ: flip", "at byte 999999: cut"), EXCHANGE, chunk) == expected
 
 
+@FEWER
 @given(CHUNKS, st.integers(1, 60))
 def test_hostile_bytes_pass_rules_unchanged(exchange: list[tuple[bool, bytes]], chunk: int) -> None:
     """A delay changes no byte, whatever comes."""
@@ -283,8 +285,6 @@ def test_a_header_that_is_not_whole_is_recorded_once() -> None:
     assert "within a PDU header" in garbage.reason  # type: ignore[union-attr]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_every_third_association_refused_and_every_fiftieth_store_reset(bench: Bench, tmp_path: Path) -> None:
     """200 files with the settings that a user has, but for the pauses: all arrive, and the report is true."""
     files = [tmp_path / f"{number}.dcm" for number in range(200)]

@@ -19,7 +19,7 @@ from dicomnet.trace.pcapng import MSS, PcapngWriter
 from dicomnet.trace.records import Address, Closed, Garbage, Message, Opened, Pdu, Record
 from dicomnet.ul import pdu
 from tests.trace.capture_files import Talk, linked, pcap
-from tests.trace.conftest import Bench, Records
+from tests.trace.conftest import FEWER, Bench, Records
 from tests.trace.test_decoding import CHUNKS, DATA, EXCHANGE, RQ, STORE, decode, message, pdv
 
 A, B = Address("192.0.2.1", 40000), Address("192.0.2.2", 11112)
@@ -167,6 +167,7 @@ def test_masking_changes_data_sets_only(chunk: int) -> None:
     assert [shape(one) for one in decode(shown)] == [shape(one) for one in decode(EXCHANGE)]
 
 
+@FEWER
 @given(CHUNKS, st.integers(1, 50))
 def test_masking_never_raises_nor_loses_a_byte(exchange: list[tuple[bool, bytes]], chunk: int) -> None:
     """Whatever comes."""
@@ -176,6 +177,7 @@ def test_masking_never_raises_nor_loses_a_byte(exchange: list[tuple[bool, bytes]
     assert len(shown) == len(data)
 
 
+@FEWER
 @given(st.binary(min_size=12, max_size=40), st.integers(0, 30))
 def test_no_byte_of_a_data_set_is_shown_even_if_its_pdu_is_wrong(head: bytes, cut: int) -> None:
     """What cannot be told apart is not shown; what comes after a wrong PDU neither."""
