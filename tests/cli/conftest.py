@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import ipaddress
 import json
 import logging
@@ -44,7 +45,7 @@ class Done:
 
 
 @pytest.fixture
-def command(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Done]]:
+def command(capfd: pytest.CaptureFixture[str], logging_as_before: None) -> Callable[..., Done]:
     """Runs a command line in this process; afterwards logging is as it was."""
 
     def call(*arguments: Any) -> Done:
@@ -53,13 +54,37 @@ def command(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Done]]:
         captured = capfd.readouterr()
         return Done(code, captured.out, captured.err, str(arguments[0]) if arguments else "")
 
+    return call
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Commands set up logging for their process."""
     loggers = [logging.getLogger(name) for name in ("dicomnet", "py.warnings")]
     before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
-    yield call
+    yield
     logging.captureWarnings(False)
     for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
         logger.handlers, logger.propagate = handlers, propagate
         logger.setLevel(level)
+
+
+@pytest.fixture
+def piped(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], logging_as_before: None
+) -> Callable[..., Done]:
+    """Runs a command line in this process; its lines can be read while it runs."""
+    from tests.cli.in_process import Piped
+
+    return Piped(monkeypatch, capfd)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch, logging_as_before: None) -> Callable[..., Any]:
+    """Runs a command line in this process, on a terminal."""
+    from tests.cli import in_process
+
+    return functools.partial(in_process.drawn, monkeypatch)
 
 
 @dataclass

@@ -5,19 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, config
 from pydicom.data import get_charset_files
 
 import dicomnet
 from dicomnet.models import query_class
 from tests.cli.conftest import Done
+from tests.cli.in_process import press_ctrl_c
 from tests.cli.programs import COMMAND, HOST
 from tests.cli.terminal import Terminal
 from tests.interop.test_worklist import PATIENTS, step, wlmscpfs
@@ -126,26 +126,39 @@ def test_json_is_the_dicom_json_model(command: Run, archive: Archive) -> None:
         assert (summary["matches"], summary["limited"], summary["interrupted"]) == (1, False, False)
 
 
-def test_the_first_match_is_printed_when_it_comes(archive: Archive) -> None:
+def test_the_first_match_is_printed_when_it_comes(piped: Any, archive: Archive) -> None:
     """Not when the last one has come: what reads the pipe decides how far it goes."""
-    import subprocess
-
-    go_on = threading.Event()
+    lines = []
 
     def matches(request: Any) -> Iterator[Dataset]:
         yield match(0)
-        assert go_on.wait(60)
+        lines.append(piped.line())
         yield match(1)
 
     archive.matches = matches
-    with subprocess.Popen(
-        [*COMMAND, "find", archive.peer, "-k", "PatientID", "-q"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "P0\n"
-        go_on.set()
-        assert process.stdout.read() == "P1\n"
-    assert process.returncode == 0
+    done = piped("find", archive.peer, "-k", "PatientID", "-q")
+    assert (lines, done.out, done.code) == (["P0"], "P1\n", 0)
+
+
+def test_a_reader_that_has_enough_ends_it(piped: Any, archive: Archive) -> None:
+    """``| head -1``: the rest is cancelled, and nothing is complained about."""
+
+    def endless(request: Any) -> Iterator[Dataset]:
+        yield match(0)
+        piped.line()
+        piped.hang_up()
+        while not request.cancelled:
+            yield match(1)
+        archive.cancelled.set()
+
+    archive.matches = endless
+    done = piped("find", archive.peer, "-k", "PatientID")
+    assert done.code == 0
+    assert done.err.endswith("; nobody reads any more, there may be more\n")
+    assert len(done.err.splitlines()) == 1
+    assert archive.cancelled.wait(30)
+    assert archive.ended.wait(30)
+    assert archive.error is None
 
 
 def test_a_limit_cancels_and_says_so(command: Run, archive: Archive) -> None:
@@ -167,31 +180,61 @@ def test_a_limit_cancels_and_says_so(command: Run, archive: Archive) -> None:
     assert archive.error is None
 
 
-def test_ctrl_c_cancels_and_releases_although_the_peer_says_nothing(archive: Archive) -> None:
+def test_ctrl_c_cancels_and_releases_although_the_peer_says_nothing(piped: Any, archive: Archive) -> None:
     """130 as exit code, and no abort."""
-    import subprocess
 
     def silent(request: Any) -> Iterator[Dataset]:
         yield match(0)
+        assert json.loads(piped.line())["event"] == "match"
+        press_ctrl_c()
         while not request.cancelled:
             threading.Event().wait(0.01)
         archive.cancelled.set()
 
     archive.matches = silent
-    with subprocess.Popen(
-        [*COMMAND, "find", archive.peer, "-k", "PatientID", "--json"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert json.loads(process.stdout.readline())["event"] == "match"
-        process.send_signal(signal.SIGINT)
-        printed, complained = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert json.loads(printed)["interrupted"] is True
-    assert "interrupted; cancelling" in complained
+    done = piped("find", archive.peer, "-k", "PatientID", "--json")
+    assert done.code == 130
+    assert json.loads(done.out)["interrupted"] is True
+    assert "interrupted; cancelling" in done.err
     assert archive.cancelled.is_set()
     assert archive.ended.wait(30)
     assert archive.error is None
+    assert not [thread for thread in threading.enumerate() if thread.name == "dicomnet interrupt"]
+
+
+def test_a_match_that_cannot_be_read_does_not_hide_the_others(command: Run, archive: Archive) -> None:
+    nested = b"\x08\x00\x15\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 200
+
+    def matches(request: Any) -> Iterator[Any]:
+        yield match(0)
+        yield dicomnet.EncodedDataset(nested, request.dataset.transfer_syntax)
+        yield match(2)
+
+    archive.matches = matches
+    done = command("find", archive.peer, "-k", "PatientID", "-q")
+    assert (done.code, done.out) == (1, "P0\nP2\n")
+    assert "match 2 cannot be shown" in done.err
+    events = command("find", archive.peer, "-k", "PatientID", "--json").events
+    assert [event["event"] for event in events] == ["match", "unreadable", "match", "summary"]
+    assert (events[-1]["matches"], events[-1]["unreadable"]) == (3, 1)
+
+
+def test_keys_that_the_peer_does_not_support_are_told_once(command: Run, archive: Archive) -> None:
+    """PS3.4 C.4.1.1.4: status FF01."""
+    archive.matches = [dicomnet.Response(0xFF01, match(number)) for number in range(3)]
+    done = command("find", archive.peer, "-k", "PatientID")
+    assert done.code == 0
+    assert done.err.count("the peer does not support all of these keys") == 1
+    assert command("find", archive.peer, "-k", "PatientID", "--json").events[-1]["unsupported"] is True
+
+
+def test_csv_has_no_formulas(command: Run, archive: Archive) -> None:
+    """A spreadsheet would run what a peer has sent. Numbers stay numbers."""
+    archive.matches = [match(1, PatientID=text) for text in ("=cmd|'/C calc'!A0", "@SUM(1)", "-2+3", "-5", "+1.5")]
+    done = command("find", archive.peer, "-k", "PatientID", "--format", "csv", "-q")
+    assert [row[0] for row in csv.reader(io.StringIO(done.out))] == [
+        "'=cmd|'/C calc'!A0", "'@SUM(1)", "'-2+3", "-5", "+1.5",
+    ]  # fmt: skip
 
 
 def test_a_failure_is_told_in_words_and_ends_with_1(command: Run, archive: Archive) -> None:
@@ -275,33 +318,64 @@ def test_a_terminal_shows_a_table_in_all_scripts(archive: Archive) -> None:
     assert any(line.split() == ["PatientName", "PatientID"] for line in lines)
 
 
-def test_a_terminal_that_is_not_utf_8_shows_escapes(archive: Archive) -> None:
-    archive.matches = [each.decode() for each, _ in names()]
-    environment = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    arguments = [*COMMAND, "find", archive.peer, "-k", "PatientName"]
-    with Terminal(arguments, columns=132, locale="C", environment=environment) as terminal:
-        assert terminal.wait() == 0
-        assert "\\u5c71\\u7530" in terminal.screen
-        assert "Traceback" not in terminal.screen
+def test_a_terminal_that_is_not_utf_8_shows_escapes(drawn: Any, archive: Archive) -> None:
+    """They are counted as columns, so that it stays a table."""
+    archive.matches = [*(each.decode() for each, _ in names()), match(1)]
+    for found in archive.matches:
+        found.PatientID = "P1"
+    done = drawn("find", archive.peer, "--columns", "PatientName,PatientID", columns=132, encoding="ascii")
+    assert "\\u5c71\\u7530" in done.out
+    heading, *rows = done.out.splitlines()[:-1]
+    assert len(rows) == len(names()) + 1
+    assert {line.index("P1") for line in rows} == {heading.index("PatientID")}
 
 
-def test_a_narrow_terminal_cuts_texts_but_no_uids(archive: Archive) -> None:
-    archive.matches = [match(1, StudyDescription="a long text " * 5, AccessionNumber="")]
-    with Terminal([*COMMAND, "find", archive.peer, "-k", "PatientID=P*"], columns=80) as terminal:
-        assert terminal.wait() == 0
-        screen = terminal.screen
-    assert match(1).StudyInstanceUID in screen
-    assert "…" in screen
-    assert "Accession" not in screen, "an empty column that nobody asked for"
-    assert "1 match in" in screen
+def test_a_narrow_terminal_cuts_texts_but_no_uids(drawn: Any, archive: Archive) -> None:
+    """Nor do rows take several lines: columns that nobody has asked for go first."""
+    archive.matches = [match(1, StudyDescription="a long text " * 5, AccessionNumber="", StudyDate="20240131")]
+    done = drawn("find", archive.peer, "-k", "PatientID=P*", columns=80)
+    assert match(1).StudyInstanceUID in done.out
+    assert "…" in done.out
+    assert "Accession" not in done.out, "an empty column that nobody asked for"
+    assert "1 match in" in done.out
+    narrow = drawn("find", archive.peer, "-k", "PatientID=P*", columns=60)
+    assert "no room for StudyDate, StudyDescription; --columns" in narrow.out.replace("\n", "")
+    assert narrow.out.splitlines()[1].split() == ["P1", "Doe^J1", match(1).StudyInstanceUID]
 
 
-def test_values_cannot_command_the_terminal(archive: Archive) -> None:
+def test_a_huge_value_is_shown_at_once(drawn: Any, archive: Archive) -> None:
+    with config.disable_value_validation():
+        archive.matches = [match(1, StudyDescription="x" * 60_000, PatientID="y" * 60_000)]
+    done = drawn("find", archive.peer, "-k", "PatientID=*", "-k", "StudyDescription", columns=80)
+    assert len(done.out.splitlines()) == 3, done.out[:500]
+
+
+def test_a_first_match_is_shown_although_the_next_one_takes_its_time(drawn: Any, archive: Archive) -> None:
+    shown = threading.Event()
+
+    def matches(request: Any) -> Iterator[Dataset]:
+        yield match(1)
+        assert shown.wait(30)
+
+    from dicomnet.cli.output import Output
+
+    archive.matches = matches
+    line = Output.line
+
+    def watched(self: Output, text: str) -> None:
+        line(self, text)
+        shown.set()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Output, "line", watched)
+        assert "P1" in drawn("find", archive.peer, "-k", "PatientID").out
+
+
+def test_values_cannot_command_the_terminal(drawn: Any, archive: Archive) -> None:
     archive.matches = [match(1, StudyDescription=HOSTILE)]
-    with Terminal([*COMMAND, "find", archive.peer, "-k", "StudyDescription"]) as terminal:
-        assert terminal.wait() == 0
-        assert b"\x1b[2J" not in terminal.raw
-        assert r"\x1b[2J" in terminal.screen
+    done = drawn("find", archive.peer, "-k", "StudyDescription")
+    assert b"\x1b[2J" not in done.raw
+    assert r"\x1b[2J" in done.out
 
 
 # --- real peers -----------------------------------------------------------------------------------------------------

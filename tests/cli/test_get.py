@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +14,13 @@ from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 
 import dicomnet
+from dicomnet.cli.output import Output
+from dicomnet.cli.retrieving import Retrieval, make_inbox
 from dicomnet.models import is_storage, query_class
-from dicomnet.retrieval.contexts import COMMON, COMPRESSED, contexts
+from dicomnet.retrieval.contexts import COMMON, COMPRESSED, classes_at, contexts
 from dicomnet.ul.negotiation import EXPLICIT_VR_LITTLE_ENDIAN, MAX_CONTEXTS
 from tests.cli.conftest import Done
+from tests.cli.in_process import press_ctrl_c
 from tests.cli.programs import COMMAND, CT, EXPLICIT, HOST, JPEG_LS, MR, instance
 from tests.cli.terminal import Terminal
 from tests.interop import peers
@@ -191,32 +193,92 @@ def test_wrong_usage_is_explained(command: Run, tmp_path: Path, arguments: list[
     assert hint in done.err
 
 
-def test_ctrl_c_cancels_and_releases(archive: Archive, tmp_path: Path) -> None:
+def test_ctrl_c_cancels_and_releases(piped: Any, archive: Archive, tmp_path: Path) -> None:
     """130, what came is stored, and the association is released although the peer does nothing more."""
     cancelled = threading.Event()
 
     def slow(request: Any) -> Iterator[Any]:
         yield instance(1)
+        while json.loads(piped.line())["event"] != "progress":
+            pass
+        press_ctrl_c()
         while not request.cancelled:
             threading.Event().wait(0.01)
         cancelled.set()
 
     archive.instances = slow
-    with subprocess.Popen(
-        [*COMMAND, "get", archive.peer, str(tmp_path), *STUDY, "--json"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        while json.loads(process.stdout.readline())["event"] != "progress":
-            pass
-        process.send_signal(signal.SIGINT)
-        printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert json.loads(printed.splitlines()[-1])["interrupted"] is True
+    done = piped("get", archive.peer, tmp_path, *STUDY, "--json")
+    assert done.code == 130
+    assert json.loads(done.out.splitlines()[-1])["interrupted"] is True
     assert cancelled.is_set()
     assert files(tmp_path) == ["P1/1.2.3/1.2.3.0/1.2.3.1.dcm"]
     assert archive.ended.acquire(timeout=30)
     assert archive.ended.acquire(timeout=30)
     assert archive.errors == [None, None]
+
+
+def test_ctrl_c_while_the_peer_lists_its_classes(command: Run, archive: Archive, tmp_path: Path) -> None:
+    """Before the retrieval; a peer may have no end of matches."""
+    pressed = False
+
+    def endless() -> Iterator[Dataset]:
+        nonlocal pressed
+        while True:
+            yield classes("1.2.840.10008.1.1")[0]
+            if not pressed:
+                press_ctrl_c()
+            pressed = True
+
+    archive.told = endless()
+    done = command("get", archive.peer, tmp_path, *STUDY)
+    assert (done.code, files(tmp_path)) == (130, [])
+    assert archive.ended.acquire(timeout=30)
+    assert archive.errors == [None]
+
+
+def test_classes_are_gathered_within_bounds() -> None:
+    """What a peer says without end."""
+    wanted, asked = Dataset(), []
+    wanted.QueryRetrieveLevel, wanted.StudyInstanceUID = "STUDY", "1.2.3"
+
+    def find(identifier: Dataset) -> Iterator[Dataset]:
+        asked.append(identifier.QueryRetrieveLevel)
+        for number in itertools.count():
+            found = Dataset()
+            found.SeriesInstanceUID = f"1.2.{number}"
+            found.SOPClassUID = f"1.2.840.113619.4.{number}"
+            if identifier.QueryRetrieveLevel == "STUDY":
+                return
+            yield found
+
+    found = classes_at(find, wanted)
+    assert (len(found), len(set(found))) == (MAX_CONTEXTS - 1, MAX_CONTEXTS - 1)
+    assert asked[:3] == ["STUDY", "SERIES", "IMAGE"]
+    assert len(asked) <= 102
+
+
+def test_what_nobody_asked_for_is_told(command: Run, archive: Archive, tmp_path: Path) -> None:
+    archive.instances = [instance(1), instance(2, StudyInstanceUID="1.2.4"), instance(3, StudyInstanceUID="../../x")]
+    done = command("get", archive.peer, tmp_path, *STUDY)
+    assert "2 of the instances stored were not asked for" in done.err
+    assert len(files(tmp_path)) == 3
+    assert command("get", archive.peer, tmp_path, *STUDY, "--json").events[-1]["foreign"] == 2
+
+
+def test_what_the_peer_counts_but_did_not_send_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """PS3.4 C.4.3.1.4: the counts are the peer's to give, and need not be true."""
+    output, peer = Output(json=False, quiet=False), dicomnet.Peer("A", HOST, 1)
+    retrieval = Retrieval(peer, "C-GET", output, make_inbox(str(tmp_path), None, "replace"), Dataset())
+    retrieval.keep(instance(1))
+    retrieval.advance(dicomnet.SubOperations(0, 3, 0, 0))
+    assert retrieval.finish(dicomnet.Response(0), interrupted=False) == 1
+    assert capfd.readouterr().err == "the peer counts 3 instances as sent, but only 1 arrived here\n"
+
+
+def test_that_there_is_nothing_is_told(command: Run, archive: Archive, tmp_path: Path) -> None:
+    archive.instances = []
+    done = command("get", archive.peer, tmp_path, *STUDY)
+    assert (done.code, "the peer has nothing that was asked for" in done.out) == (0, True)
 
 
 def test_a_terminal_shows_how_far_it_is(archive: Archive, tmp_path: Path) -> None:

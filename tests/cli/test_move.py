@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +11,12 @@ from typing import Any
 import pytest
 
 import dicomnet
-from dicomnet import Peer
+from dicomnet import Peer, tls
 from dicomnet.models import query_class
 from tests.cli.conftest import Done, Scp
-from tests.cli.programs import COMMAND, HOST, instance
+from tests.cli.in_process import press_ctrl_c
+from tests.cli.programs import COMMAND, CT, HOST, instance
+from tests.cli.terminal import Terminal
 from tests.cli.test_get import STUDY, files
 
 MOVE = query_class("study", "move")
@@ -84,33 +84,67 @@ def test_an_unknown_destination_is_explained(command: Run, archive: Archive) -> 
     assert "it has to know the AE title NOBODY with its address and port" in done.err
 
 
-def test_instances_come_here(archive: Archive, tmp_path: Path) -> None:
+class Told(dict[str, Peer]):
+    """Where ``ME`` is the command has told when the peer is asked."""
+
+    def __init__(self, piped: Any) -> None:
+        self._piped = piped
+        self.line: dict[str, Any] = {}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.line = json.loads(self._piped.line())
+        return Peer("ME", HOST, self.line["port"])
+
+
+def test_instances_come_here(piped: Any, archive: Archive, tmp_path: Path) -> None:
     """All that the peer counts is stored when the command ends."""
     archive.instances = [instance(number, size=300_000) for number in range(5)]
+    archive.places = places = Told(piped)
+    done = piped("move", archive.peer, "ME", *STUDY, "--receive-here", tmp_path, "--port", 0, "--json")
+    assert done.code == 0, done.err
+    assert (places.line["event"], places.line["ae"], places.line["host"]) == ("listening", "ME", HOST)
+    assert len(files(tmp_path)) == 5
+    assert (done.events[-1]["completed"], done.events[-1]["stored"]) == (5, 5)
+
+
+def test_instances_come_here_by_tls(piped: Any, tmp_path: Path) -> None:
+    """The certificate of the requestor is that of the receiver, too."""
+    authority = tls.make_test_ca(tmp_path / "ca")
+    files_of = {"ca": authority.certificate, "certificate": authority.server.certificate, "key": authority.server.key}
+    places = Told(piped)
+
+    def move(request: Any) -> Any:
+        there = places.get("ME")
+        with dicomnet.associate(there, contexts=[CT], tls=tls.client_context(**files_of)) as back:
+            return back.c_store(instance(1)).status
+
+    ae = dicomnet.AE("ARCHIVE", contexts=[MOVE])
+    ae.on_c_move(move)
+    own = ["--tls-ca", authority.certificate, "--tls-cert", authority.server.certificate]
+    with dicomnet.serve(ae, HOST, tls=tls.server_context(**files_of)) as server:
+        peer, here = f"ARCHIVE@{HOST}:{server.port}", ["--receive-here", tmp_path / "in", "--port", 0, "--json"]
+        done = piped("move", peer, "ME", *STUDY, *here, *own, "--tls-key", authority.server.key)
+    assert done.code == 0, done.err
+    assert places.line["tls"] is True
+    assert len(files(tmp_path / "in")) == 1
+
+
+def test_a_terminal_shows_how_far_it_is(archive: Archive, serve: Callable[..., Scp]) -> None:
     go_on = threading.Event()
 
-    class Places(dict[str, Peer]):
-        """The address is known when the command has told it."""
+    def instances(request: Any) -> Iterator[Any]:
+        yield instance(1)
+        assert go_on.wait(60)
+        yield instance(2)
 
-        def get(self, key: str, default: Any = None) -> Any:
-            assert go_on.wait(60)
-            return super().get(key, default)
-
-    archive.places = Places()
-    with subprocess.Popen(
-        [*COMMAND, "move", archive.peer, "ME", *STUDY, "--receive-here", str(tmp_path), "--port", "0", "--json"],
-        stdout=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        listening = json.loads(process.stdout.readline())
-        assert (listening["event"], listening["ae"], listening["host"]) == ("listening", "ME", HOST)
-        archive.places["ME"] = Peer("ME", HOST, listening["port"])
+    archive.instances = instances
+    archive.places["ELSE"] = Peer("ELSE", HOST, serve().port)
+    with Terminal([*COMMAND, "move", archive.peer, "ELSE", *STUDY], columns=100) as terminal:
+        terminal.wait_for(r"moving .* instances")
         go_on.set()
-        printed, _ = process.communicate(timeout=60)
-    events = [json.loads(line) for line in printed.splitlines()]
-    assert process.returncode == 0, printed
-    assert len(files(tmp_path)) == 5
-    assert (events[-1]["completed"], events[-1]["stored"]) == (5, 5)
+        assert terminal.wait() == 0
+        assert "2 moved, 0 failed" in terminal.visible
+        assert "moving" not in terminal.visible
 
 
 def test_what_was_sent_elsewhere_is_noticed(
@@ -123,23 +157,18 @@ def test_what_was_sent_elsewhere_is_noticed(
     assert "counts 2 instances as sent, but only 0 arrived here" in done.err
 
 
-def test_ctrl_c_cancels_and_releases(archive: Archive, serve: Callable[..., Scp]) -> None:
+def test_ctrl_c_cancels_and_releases(piped: Any, archive: Archive, serve: Callable[..., Scp]) -> None:
     def slow(request: Any) -> Iterator[Any]:
         yield instance(1)
+        assert json.loads(piped.line())["event"] == "progress"
+        press_ctrl_c()
         while not request.cancelled:
             threading.Event().wait(0.01)
         archive.cancelled.set()
 
     archive.instances = slow
     archive.places["ELSE"] = Peer("ELSE", HOST, serve().port)
-    with subprocess.Popen(
-        [*COMMAND, "move", archive.peer, "ELSE", *STUDY, "--json"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert json.loads(process.stdout.readline())["event"] == "progress"
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert piped("move", archive.peer, "ELSE", *STUDY, "--json").code == 130
     assert archive.cancelled.is_set()
     assert archive.ended.wait(30)
     assert archive.errors == [None]

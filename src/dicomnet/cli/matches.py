@@ -24,6 +24,7 @@ _MOMENT: Final = 0.5  # seconds that the first of them waits for others
 _GAP: Final = "  "
 _NARROWEST: Final = 8  # columns of a column that has to give room
 _CUT: Final = "…"
+_SPINNER: Final = "⠋"  # one of the characters that rich has for it
 _LONGEST_UID: Final = 64  # characters
 _ASCII_CUT: Final = "~"
 _MOST_CHARACTERS: Final = 4  # for a column of the terminal: combining ones take none
@@ -122,7 +123,8 @@ class _Table(Matches):
         if not self._output.quiet and sys.stderr.isatty():
             from rich.console import Console
 
-            self._waiting = Console(stderr=True).status("asking")
+            spinner = "dots" if _encodable(_SPINNER, sys.stderr.encoding) else "line"
+            self._waiting = Console(stderr=True).status("asking", spinner=spinner)
             self._waiting.start()
         return self
 

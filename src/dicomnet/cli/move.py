@@ -41,6 +41,7 @@ _EVENTS: Final = {
         "host": "the address, or *",
         "port": "the TCP port",
         "folder": "where instances go",
+        "tls": "true if it listens with TLS",
     },
     **EVENTS,
 }
@@ -108,7 +109,7 @@ def command(
             server = None
             if inbox is not None:
                 server = stack.enter_context(_receiver(peer, destination, host, port, inbox, retrieval, settings))
-                _tell(server, host, destination, inbox, output)
+                _tell(server, host, destination, inbox, settings, output)
             with associated(peer, calling, settings, interrupt, **options) as association:
                 response = _move(association, query, destination, retrieval, limit, interrupt)
                 association.release()
@@ -204,11 +205,14 @@ def _own_address(peer: Peer) -> str:
         return "*"
 
 
-def _tell(server: Server, host: str | None, title: str, inbox: Inbox, output: Output) -> None:
+def _tell(server: Server, host: str | None, title: str, inbox: Inbox, settings: Settings, output: Output) -> None:
     address = "*" if host == "*" else f"[{server.host}]" if ":" in server.host else server.host
+    tls = settings.tls_cert is not None
+    how = " with TLS" if tls else " without TLS, which needs --tls-cert and --tls-key," if settings.wants_tls else ""
     output.detail(
         "listening",
-        f"listening as {title}@{address}:{server.port}, storing below {inbox.folder}",
+        f"listening as {title}@{address}:{server.port}{how}, storing below {inbox.folder}".replace(",,", ","),
+        tls=tls,
         ae=title,
         host=host if host == "*" else server.host,
         port=server.port,
