@@ -297,6 +297,7 @@ def test_wrong_usage_is_one_line_and_2(command: Command, arguments: list[str], h
     done = command("trace", *arguments)
     assert done.code == 2
     assert hint in done.err
+    assert done.out == ""
     assert len(done.err.splitlines()) == 1
 
 

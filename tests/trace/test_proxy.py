@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
@@ -237,6 +238,28 @@ def test_a_connection_for_which_there_is_no_thread_is_closed(
             assert first.recv(1) == b""
         with socket.create_connection(("127.0.0.1", proxy.port), 20), listener.accept()[0]:
             pass
+
+
+def test_close_does_not_wait_for_a_peer_that_takes_no_connection() -> None:
+    """Its host may drop packets without a word; the requestor sees a reset at once."""
+    records = Records()
+    with socket.socket() as full, contextlib.ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):  # until its backlog is full, and what follows is not answered
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        proxy = Proxy("127.0.0.1", 0, *full.getsockname(), on_record=records.take, connect=60.0)
+        near = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port), 20))
+        while not proxy._connecting:  # the accept is on its way
+            time.sleep(0.001)
+        began = time.monotonic()
+        proxy.close()
+        assert time.monotonic() - began < 20
+        with pytest.raises(ConnectionResetError):
+            near.recv(1)
+    assert [one.how for one in records if isinstance(one, Closed)] == ["unreachable"]
 
 
 def test_what_waits_is_bounded_by_bytes_too() -> None:

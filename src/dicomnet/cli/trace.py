@@ -233,8 +233,9 @@ def _viewer(
 
 
 def _summarise(viewer: Viewer) -> None:
-    with _writing():
-        viewer.summarise()
+    if viewer.begun:  # else something was wrong with what was asked for
+        with _writing():
+            viewer.summarise()
 
 
 @contextlib.contextmanager
@@ -257,10 +258,11 @@ def _read(path: str, viewer: Viewer, count: int | None) -> None:
     """A capture."""
     from dicomnet.trace.capture import NotACapture, read_capture
 
-    viewer.begin()
     with Interrupt("interrupted", at_once=True):
         try:
             for record in read_capture(path, keep_datasets=viewer.keep_datasets):
+                if not viewer.begun:
+                    viewer.begin()
                 with _writing():
                     viewer.take(record)
                 if viewer.closed == count:

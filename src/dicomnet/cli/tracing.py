@@ -129,12 +129,14 @@ class Viewer:
         self.keep_datasets = KEPT if phi else 0
         self.totals = Totals()
         self.closed = 0
+        self.begun = False
         self.lock = threading.Lock()  # whoever holds it has something to say first
         self.callers: frozenset[str] = frozenset()  # whose associations are shown; empty: all
         self._held: dict[int, list[Record] | bool] = {}  # by connection: its records before it is known, or the verdict
 
     def begin(self) -> None:
         """What the columns are."""
+        self.begun = True
         if self.screen is not None:
             self.screen.head()
 

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Protocol
 
@@ -31,6 +32,7 @@ log = logging.getLogger("dicomnet")
 MOST_CONNECTIONS: Final = 256  # at once: a thread and up to 1 MiB of buffers each; more wait in the backlog
 _BACKLOG: Final = 128
 _CONNECT: Final = Timeouts().connect
+_JOIN: Final = 0.1  # seconds for a connection to end, before those that have begun to connect are looked for again
 _ACCEPT_AGAIN: Final = 0.1  # seconds after an accept that failed, for want of descriptors for instance
 
 
@@ -81,6 +83,7 @@ class Proxy:
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
+        self._connecting: dict[threading.Thread, tuple[Transport, Opened]] = {}  # nobody waits for these at the end
         self._room = threading.Semaphore(most_connections)
         self._waker, self._wake = socket.socketpair()
         self._recorder = Recorder(on_record, self._end)
@@ -107,11 +110,15 @@ class Proxy:
         self._listener.close()
         while True:
             with self._lock:
+                given_up, self._connecting = list(self._connecting.items()), {}
+                self._threads -= {thread for thread, _ in given_up}
                 threads = list(self._threads)
+            for _, (near, opened) in given_up:
+                self._unreachable(near, opened)
             if not threads:
                 break
             for thread in threads:
-                thread.join()
+                thread.join(_JOIN)
         self._recorder.close()
         self._wake.close()
         self._waker.close()
@@ -183,20 +190,31 @@ class Proxy:
                 self._threads.discard(threading.current_thread())
 
     def _serve(self, near: Transport, requestor: Address, number: int) -> None:
-        began = time.time()
+        opened = Opened(number, time.time(), requestor, self._peer)
+        thread = threading.current_thread()
+        with self._lock:
+            self._connecting[thread] = near, opened
         try:
             sock = connect(self._peer.host, self._peer.port, self._connect)
         except DicomNetworkError as error:
+            with self._lock:
+                if self._connecting.pop(thread, None) is None:
+                    return
             log.warning("%s", error)
-            reset(near)
-            opened = Opened(number, began, requestor, self._peer)
-            self._recorder.put([opened, Closed(number, time.time(), False, "unreachable")])
+            self._unreachable(near, opened)
             return
         far = Transport(sock)
         with contextlib.closing(far):
+            with self._lock:
+                if self._connecting.pop(thread, None) is None:
+                    return
             if self._is_own(sock):
                 raise TransportError(f"{self._peer.host} port {self._peer.port} is where the trace itself listens")
-            self._forward(near, far, Opened(number, began, requestor, self._peer_address(sock)))
+            self._forward(near, far, replace(opened, acceptor=self._peer_address(sock)))
+
+    def _unreachable(self, near: Transport, opened: Opened) -> None:
+        reset(near)
+        self._recorder.put([opened, Closed(opened.connection, time.time(), False, "unreachable")])
 
     def _is_own(self, sock: socket.socket) -> bool:
         """Whether the peer is this proxy, which would call itself for ever."""
