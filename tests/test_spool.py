@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from dicomnet import spool
-from dicomnet.spool import ByteSpool, SpooledFile, replacing, write_all, write_whole
+from dicomnet.spool import ByteSpool, SpooledFile, replacing, write_all, write_new, write_whole
 
 
 @contextlib.contextmanager
@@ -282,6 +282,45 @@ def test_what_is_all_here_is_written_at_once(tmp_path):
     with pytest.raises(OSError, match="folder"):
         write_whole(str(tmp_path / "folder"), [b""])
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("unnamed", [True, False])
+def test_a_name_that_is_taken_stays_taken(tmp_path, monkeypatch, unnamed):
+    """Also by a link to nowhere, which is not followed; on Linux by way of a file without a name, elsewhere not."""
+    if not unnamed:
+        monkeypatch.setattr(spool, "_UNNAMED", 0)
+    write_new(str(tmp_path / "file"), [b"12", memoryview(b"3")])
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "link"):
+        with pytest.raises(FileExistsError):
+            write_new(str(tmp_path / name), [b"new"])
+    with pytest.raises(OSError, match="File too large"), full_disk(1024):
+        write_new(str(tmp_path / "large"), [bytes(4096)])
+    with pytest.raises(FileNotFoundError):
+        write_new(str(tmp_path / "missing" / "file"), [b""])
+    assert (tmp_path / "file").read_bytes() == b"123"
+    assert sorted(os.listdir(tmp_path)) == ["file", "link"]
+    monkeypatch.chdir(tmp_path)
+    write_new("relative", [b"4"])
+    assert (tmp_path / "relative").read_bytes() == b"4"
+
+
+@pytest.mark.skipif(not spool._UNNAMED, reason="Linux has files without a name")
+def test_a_file_system_without_unnamed_files_is_asked_once(tmp_path, monkeypatch):
+    asked, original = [], os.open
+
+    def refuse(path, flags, *rest, **options):
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            asked.append(path)
+            raise OSError(errno.EOPNOTSUPP, "not here")
+        return original(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(spool, "_named_only", [])
+    for name in ("1", "2"):
+        write_new(str(tmp_path / name), [name.encode()])
+    assert asked == [str(tmp_path)]
+    assert [(tmp_path / name).read_bytes() for name in ("1", "2")] == [b"1", b"2"]
 
 
 # --- writing --------------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from dicomnet.spool import (
     replacing,
     settle,
     write_all,
+    write_new,
     write_whole,
 )
 from dicomnet.ul.negotiation import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, AcceptedContext
@@ -311,8 +312,8 @@ class EncodedDataset:
         if self._temporary is not None and self._rename_temporary(path, replace, sync):
             return
         header = part10.header(self.transfer_syntax, self.sop_class_uid, self.sop_instance_uid, self._ae_titles)
-        if self._data is not None and replace and not sync:
-            write_whole(os.fspath(path), (header, self._data))
+        if self._data is not None and not sync:
+            (write_whole if replace else write_new)(os.fspath(path), (header, self._data))
             return
         with replacing(path, replace=replace, sync=sync) as descriptor:
             write_all(descriptor, [header])

@@ -6,13 +6,14 @@ understand it does not guess: then pydicom reads the data set.
 
 Instances that follow each other mostly have the same elements of the same lengths. Where a walk went is therefore
 kept as a ``_Layout``: a data set that has the same headers at the same places, all of them, needs no walk of its own.
+Mostly they have the same values as well, those of a series: these are decoded once.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -43,20 +44,33 @@ _READERS: Final = {  # by byte order: a header in explicit VR, one in implicit V
 }
 _PADDING: Final = b"\0 "
 _MOST_LAYOUTS: Final = 64  # that are kept, of one encoding
+_MOST_DECODED: Final = 32  # sets of values that are kept, of one layout: a sender has few series under way
 _MOST_ELEMENTS: Final = 512  # of a layout that is kept: some kilobytes
 
 
 class _Layout(NamedTuple):
     """Where a walk went.
 
-    ``read_headers`` gives the element headers of a data set with this layout, which then are ``headers``. ``found``:
-    tag, start and end of each value. ``end``: that of all this.
+    ``read_headers`` gives the element headers of a data set with this layout, which then are ``headers``;
+    ``read_values`` the values of ``tags`` in their order. ``end``: that of all this. ``decoded``: by what was read.
     """
 
     read_headers: Callable[[bytes], tuple[Any, ...]]
     headers: tuple[bytes, ...]
-    found: tuple[tuple[int, int, int], ...]
+    read_values: Callable[[bytes], tuple[Any, ...]]
+    tags: tuple[int, ...]
     end: int
+    decoded: dict[tuple[bytes, ...], dict[int, str]]
+
+    def values(self, head: bytes) -> dict[int, str]:
+        read = self.read_values(head)
+        known = self.decoded.get(read)
+        if known is None:
+            known = {tag: _text(value) for tag, value in zip(self.tags, read, strict=True)}
+            if len(self.decoded) >= _MOST_DECODED:
+                self.decoded.clear()
+            self.decoded[read] = known
+        return known
 
 
 class _Walker:
@@ -74,18 +88,18 @@ class _Walker:
         self.last_tag = struct.pack(order + "HH", self.last >> 16, self.last & 0xFFFF)
         self.layouts: dict[int, _Layout | None] = {}
 
-    def values(self, head: bytes, whole: bool) -> dict[int, str] | None:
+    def values(self, head: bytes, whole: bool) -> Mapping[int, str] | None:
         at = head.find(self.last_tag)
         layout = self.layouts.get(at)
         if layout is not None and layout.end <= len(head) and layout.read_headers(head) == layout.headers:
-            return {tag: head[start:end].strip(_PADDING).decode("latin-1") for tag, start, end in layout.found}
+            return layout.values(head)
         headers: list[tuple[int, int]] = []
         found = self._walk(head, whole, headers)
         if found is None:
             return None
         if self.last in found:
             self._keep(at, head, headers, found)
-        return {tag: head[start:end].strip(_PADDING).decode("latin-1") for tag, (start, end) in found.items()}
+        return {tag: _text(head[start:end]) for tag, (start, end) in found.items()}
 
     def _keep(self, at: int, head: bytes, headers: list[tuple[int, int]], found: dict[int, tuple[int, int]]) -> None:
         layouts = self.layouts
@@ -94,13 +108,9 @@ class _Walker:
                 layouts.clear()
             layouts[at] = None
         elif len(headers) <= _MOST_ELEMENTS:
-            position, fields = 0, []
-            for start, end in headers:
-                fields.append(f"{start - position}x{end - start}s")
-                position = end
-            read = struct.Struct("".join(fields)).unpack_from
-            spans = tuple((tag, *span) for tag, span in found.items())
-            layouts[at] = _Layout(read, read(head), spans, max(position, *(end for _, _, end in spans)))
+            read, values = _reader(headers), _reader(list(found.values()))
+            end = max(headers[-1][1], *(end for _, end in found.values()))
+            layouts[at] = _Layout(read, read(head), values, tuple(found), end, {})
 
     def _walk(self, head: bytes, whole: bool, headers: list[tuple[int, int]]) -> dict[int, tuple[int, int]] | None:
         """Where the values are, and the headers passed on the way.
@@ -150,12 +160,25 @@ class _Walker:
         return found if whole and position == end and not depth else None
 
 
+def _reader(spans: list[tuple[int, int]]) -> Callable[[bytes], tuple[Any, ...]]:
+    """What reads the bytes of these spans, which come one after the other."""
+    position, fields = 0, []
+    for start, end in spans:
+        fields.append(f"{start - position}x{end - start}s")
+        position = end
+    return struct.Struct("".join(fields)).unpack_from
+
+
+def _text(value: bytes) -> str:
+    return value.strip(_PADDING).decode("latin-1")
+
+
 @lru_cache(maxsize=64)
 def _walker(implicit: bool, big_endian: bool, tags: tuple[int, ...]) -> _Walker:
     return _Walker(not implicit, ">" if big_endian else "<", tags)
 
 
-def dataset_values(dataset: EncodedDataset, tags: tuple[int, ...]) -> dict[int, str]:
+def dataset_values(dataset: EncodedDataset, tags: tuple[int, ...]) -> Mapping[int, str]:
     """The text values of ``tags`` in ``dataset``; those that it does not have, or that cannot be read, are left out."""
     for size in (HEAD, _LONG_HEAD):
         head = dataset.head(size)
@@ -170,7 +193,7 @@ def dataset_values(dataset: EncodedDataset, tags: tuple[int, ...]) -> dict[int, 
 
 def text_values(
     head: bytes, transfer_syntax: str, tags: tuple[int, ...], *, whole: bool = False
-) -> dict[int, str] | None:
+) -> Mapping[int, str] | None:
     """The text values of ``tags`` (top level only) from the first bytes of a data set, without padding.
 
     Bytes are read as Latin-1, so that every value has a text. ``whole``: ``head`` is all of the data set. None if

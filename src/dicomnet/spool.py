@@ -302,6 +302,45 @@ def write_whole(path: str, buffers: Sequence[Buffer]) -> None:
         raise
 
 
+_UNNAMED: Final = getattr(os, "O_TMPFILE", 0) if os.path.isdir("/proc/self/fd") else 0  # Linux
+_NO_UNNAMED: Final = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS)  # a file system or kernel without it
+_named_only: Final[list[str]] = []  # the first folder that has refused: no other one is asked
+
+
+def write_new(path: str, buffers: Sequence[Buffer]) -> None:
+    """As ``write_whole``, but raises FileExistsError if there is such a file, also if it appears at this very moment.
+
+    On Linux the file has no name until it is whole: this costs less than to ask first and to rename then.
+    """
+    descriptor = _open_unnamed(path)
+    if descriptor >= 0:
+        try:
+            write_all(descriptor, buffers)
+            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+            return
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+        finally:
+            os.close(descriptor)
+    with replacing(path, replace=False) as descriptor:
+        write_all(descriptor, buffers)
+
+
+def _open_unnamed(path: str) -> int:
+    """A file in the folder of ``path`` that has no name; -1 if there are none here. Raises OSError."""
+    folder = path.rpartition("/")[0]
+    if not _UNNAMED or not folder or _named_only:
+        return -1
+    try:
+        return os.open(folder, _UNNAMED | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in _NO_UNNAMED:
+            raise
+        _named_only.append(folder)
+        return -1
+
+
 def write_all(descriptor: int, buffers: Sequence[Buffer]) -> None:
     """All of ``buffers`` to a file, in as few system calls as the platform allows. Raises OSError."""
     if not hasattr(os, "writev"):

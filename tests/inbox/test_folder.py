@@ -37,14 +37,14 @@ def test_the_last_one_replaces_the_others(tmp_path: Path) -> None:
 def test_an_old_one_goes_only_when_the_new_one_is_on_the_disk(tmp_path: Path, monkeypatch: Any) -> None:
     """The order is: write, fsync, rename, fsync of the folder. What has no older one waits for no disk."""
     steps: list[str] = []
-    for name in ("fsync", "replace"):
+    for name in ("fsync", "replace", "link"):
         original = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *a, n=name, f=original: steps.append(n) or f(*a))
+        monkeypatch.setattr(os, name, lambda *a, n=name, f=original, **o: steps.append(n) or f(*a, **o))
     inbox = Inbox(tmp_path, layout=FLAT)
     inbox.keep(instance(1))
-    assert steps == ["replace"]
+    assert steps == ["link"]
     inbox.keep(instance(1))
-    assert steps == ["replace", "fsync", "replace", "fsync"]
+    assert steps == ["link", "link", "fsync", "replace", "fsync"]
 
 
 def test_the_first_one_stays(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_name_is_taken_or_not_also_without_links(tmp_path: Path, monkeypatch: 
     """As on FAT."""
     if without:
 
-        def refuse(*_paths: Any) -> None:
+        def refuse(*_paths: Any, **_options: Any) -> None:
             raise PermissionError(errno.EPERM, "no links here")
 
         monkeypatch.setattr(os, "link", refuse)

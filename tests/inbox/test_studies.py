@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from dicomnet.inbox import Kept, Layout
-from dicomnet.inbox.studies import Channel, Collector, Reporter, Studies, Study
+from dicomnet.inbox import DEFAULT, Kept, Layout
+from dicomnet.inbox.studies import Census, Channel, Collector, Reporter, Studies, Study
 from dicomnet.scan import PATIENT_ID, STUDY_INSTANCE_UID
 
 ONE, OTHER = (1, 100), (2, 100)  # associations
@@ -116,6 +116,35 @@ def test_what_is_reported_is_what_was_stored(processes: int) -> None:
         assert {(one.folder, one.patient_id, one.calling_ae) for one in mine} == {(f"P/{uid}", "P", "CT1")}
         assert (sum(one.count for one in mine), sum(one.size for one in mine)) == (400, 4000)
     assert collector.studies.seen == 2
+
+
+def test_studies_are_counted_by_their_folders() -> None:
+    """Each once, with the time from the first instance to the end of the last association."""
+    channel = Channel()
+    collector = Collector(channel, 0.0, pytest.fail, pytest.fail)
+    collector.start()
+    census = Census(channel, Layout())
+    for one in (kept("1.2", "a"), kept("1.2", "b"), kept("1.3")):
+        assert one.folder not in census.folders
+        census.came(one)
+        assert one.folder in census.folders
+    census.ended()
+    collector.close()
+    assert collector.studies.seen == 2
+    assert collector.studies.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("template", "own"),
+    [
+        (DEFAULT, True),
+        ("{StudyInstanceUID}/{SOPInstanceUID}.dcm", True),
+        ("{StudyInstanceUID:8}/{SOPInstanceUID}.dcm", False),
+        ("{Date}/{StudyInstanceUID}_{SOPInstanceUID}.dcm", False),
+    ],
+)
+def test_a_layout_knows_whether_a_study_has_its_own_folder(template: str, own: bool) -> None:
+    assert Layout(template).parts_studies is own
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -121,7 +121,7 @@ def command(
     workers, host = acceptance["workers"], acceptance["host"]
     inbox = storing.inbox(folder, workers)
     channel = channel_for(workers, execution)
-    reception = Reception(inbox, output, workers, channel)
+    reception = Reception(inbox, output, workers, channel, follow=execution.command is not None)
     completion = None if channel is None else Completion(channel, execution, inbox, output)
     ae = _application_entity(inbox.spool_folder, reception, settings, **acceptance)
     try:

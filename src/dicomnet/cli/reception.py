@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dicomnet import Response, Status
 from dicomnet.cli.output import Output, size_text
 from dicomnet.inbox import Inbox, Kept
-from dicomnet.inbox.studies import Channel, Reporter
+from dicomnet.inbox.studies import Census, Channel, Reporter
 from dicomnet.workers import SharedCounters
 
 if TYPE_CHECKING:
@@ -26,14 +26,21 @@ _ASIDE: Final = {  # counts that are told only if there are any
 class Reception:
     """The handlers of ``dicomnet receive``, for the threads of all associations and all ``workers``.
 
-    ``channel``: where to tell of studies, if anybody listens.
+    ``channel``: where to tell of studies, if anybody listens. ``follow``: tell when they are complete, too.
     """
 
-    def __init__(self, inbox: Inbox, output: Output, workers: int, channel: Channel | None) -> None:
+    def __init__(self, inbox: Inbox, output: Output, workers: int, channel: Channel | None, *, follow: bool) -> None:
         self._inbox = inbox
         self._output = output
+        self._silent = output.quiet and not output.json
         self._counters = SharedCounters(workers, "stored", "size", "failed", "associations", *_ASIDE)
-        self._reporter = None if channel is None else Reporter(channel, inbox.layout)
+        self._stored = self._counters.columns("stored", "size")
+        self._reporter: Reporter | None = None
+        self._census: Census | None = None
+        if channel is not None and (follow or not inbox.layout.parts_studies):
+            self._reporter = Reporter(channel, inbox.layout)
+        elif channel is not None:
+            self._census = Census(channel, inbox.layout)
         inbox.spool_failed = self._count_failure
 
     def store(self, request: Any) -> Status | Response:
@@ -43,19 +50,20 @@ class Reception:
             kept = self._inbox.keep(dataset)
         except OSError as error:
             return self._refuse(request, error)
-        if kept.what == "stored":
-            self._counters.add(stored=1, size=dataset.size)
-        elif kept.what == "same":
-            self._counters.add(same=1)
-        else:
-            self._counters.add(stored=1, size=dataset.size, **{kept.what: 1})
-        if self._reporter is not None and kept.what != "same":
+        what = kept.what
+        if what != "same":
+            self._counters.add_two(self._stored, 1, dataset.size)
+        if what != "stored":
+            self._counters.add(**{what: 1})
+        census = self._census
+        if census is not None and kept.folder not in census.folders:
+            census.came(kept)
+        if self._reporter is not None and what != "same":
             self._reporter.stored(request.association, kept, dataset.size)
-        output = self._output
-        if output.json or not output.quiet:
+        if not self._silent:
             self._tell(request, kept)
-        if kept.what == "beside":
-            output.problem(f"another instance has the same name: this one was stored beside it as {kept.path}")
+        if what == "beside":
+            self._output.problem(f"another instance has the same name: this one was stored beside it as {kept.path}")
         return Status.SUCCESS
 
     def _tell(self, request: Any, kept: Kept) -> None:
@@ -88,6 +96,8 @@ class Reception:
         self._counters.add(associations=1)
         if self._reporter is not None:
             self._reporter.ended(association)
+        elif self._census is not None and self._census.folders:
+            self._census.ended()
 
     def summarise(self, studies: Studies | None) -> None:
         total = self._counters.totals()

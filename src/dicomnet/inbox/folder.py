@@ -21,7 +21,7 @@ from dicomnet.inbox.room import KeepFree, Room
 from dicomnet.spool import SPOOL_PREFIX, SpoolFolder, sync_file, sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from dicomnet.dataset import EncodedDataset
 
@@ -48,7 +48,10 @@ class Kept(NamedTuple):
     path: str
     what: What
     folder: str
-    values: dict[int, str]
+    values: Mapping[int, str]
+
+
+_new: Final = tuple.__new__  # half of what Kept() takes
 
 
 class Inbox:
@@ -74,6 +77,7 @@ class Inbox:
         processes: int = 1,
     ) -> None:
         self.folder = os.path.abspath(folder)  # once: for each file it would cost a system call
+        self._prefix = os.path.join(self.folder, "")
         self.spool_folder = SpoolFolder(os.path.join(self.folder, _SPOOL), self._take, self._tell_spool_failed)
         # What is told that a data set could not wait in ``spool_folder``, and so never got to ``keep``.
         self.spool_failed: Callable[[OSError], None] | None = None
@@ -92,16 +96,22 @@ class Inbox:
         """Store one instance: a few system calls, and little else. Raises OSError; then nothing is left behind."""
         folder, name, values = self.layout.place(dataset)
         path = f"{folder}/{name}" if folder else name
-        full = f"{self.folder}/{path}"
+        full = self._prefix + path
         if self._room is not None:
             self._room.take(dataset.in_memory)  # what lies in a file has its room
         if folder not in self._made:
             self._make(folder)
         if self._replaces:
-            # Those who store it at the same moment both write a whole file, and one of them stays.
-            there = os.access(full, os.F_OK)
-            self._save(dataset, folder, full, sync=there or self._sync)
-            return Kept(path, "replaced" if there else "stored", folder, values)
+            # Those who store it at the same moment all write a whole file, and one of them stays.
+            try:
+                try:
+                    dataset.save(full, replace=False, sync=self._sync)
+                except FileNotFoundError:  # somebody tidied up
+                    self._save(dataset, folder, full, replace=False)
+            except FileExistsError:
+                self._save(dataset, folder, full, sync=True)
+                return Kept(path, "replaced", folder, values)
+            return _new(Kept, (path, "stored", folder, values))
         return self._keep_first(dataset, folder, path)._replace(values=values)
 
     def check_room(self) -> None:

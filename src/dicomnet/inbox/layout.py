@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -59,7 +59,10 @@ class Place(NamedTuple):
 
     folder: str
     name: str
-    values: dict[int, str]
+    values: Mapping[int, str]
+
+
+_new: Final = tuple.__new__  # half of what Place() takes
 
 
 class _Field(NamedTuple):
@@ -109,8 +112,11 @@ class Layout:
             self._folder_tags = tuple(field.tag for field in self._folder_fields)
         self._plain_suffix = _plain_suffix(parts[-1])
         self._name_parts = parts[-1:]
+        self._last: tuple[Mapping[int, str] | None, str] = None, ""  # values, and the folder if they tell it
         self._folder_of = lru_cache(maxsize=1024)(lambda values: _path(parts[:-1], values))
         holding = [at for at, part in enumerate(fields[:-1]) if any(f.tag == STUDY_INSTANCE_UID for f in part)]
+        # Whether no two studies have an instance in the same folder.
+        self.parts_studies = any(f.tag == STUDY_INSTANCE_UID and not f.length for part in fields[:-1] for f in part)
         self._study_depth = holding[-1] + 1 if holding else len(parts) - 1
 
     def __reduce__(self) -> tuple[Any, ...]:  # to processes that are spawned
@@ -119,17 +125,17 @@ class Layout:
     def place(self, dataset: EncodedDataset) -> Place:
         """Where ``dataset`` goes."""
         values = dataset_values(dataset, self._tags)
-        if self._folder_tags is not None:
-            try:
-                folder = self._folder_of(tuple([values[tag] for tag in self._folder_tags]))
-            except KeyError:  # rare: one is missing
+        last_values, folder = self._last
+        if values is not last_values:  # they are the same object for most that follow each other
+            if self._folder_tags is None:
+                folder = self._folder_of(tuple([_value(field, dataset, values) for field in self._folder_fields]))
+            else:
                 folder = self._folder_of(tuple([values.get(tag, "") for tag in self._folder_tags]))
-        else:
-            folder = self._folder_of(tuple([_value(field, dataset, values) for field in self._folder_fields]))
+                self._last = values, folder
         if self._plain_suffix is not None:
             uid = dataset.sop_instance_uid
             name = uid if _HARMLESS_UID.fullmatch(uid) else _disarmed(uid)
-            return Place(folder, name + self._plain_suffix, values)
+            return _new(Place, (folder, name + self._plain_suffix, values))
         name = _path(self._name_parts, tuple([_value(field, dataset, values) for field in self._name_fields]))
         return Place(folder, name, values)
 
@@ -138,7 +144,7 @@ class Layout:
         return "/".join(folder.split("/")[: self._study_depth])
 
 
-def _value(field: _Field, dataset: EncodedDataset, values: dict[int, str]) -> str:
+def _value(field: _Field, dataset: EncodedDataset, values: Mapping[int, str]) -> str:
     return values.get(field.tag, "") if field.tag else _KNOWN[field.keyword](dataset)
 
 

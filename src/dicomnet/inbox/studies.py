@@ -152,6 +152,30 @@ class Reporter:
         note.count = note.size = 0
 
 
+class Census:
+    """Tells that a study has come, for no more than counting: by its folder, where each study has one of its own.
+
+    To ask whether ``folder in folders`` is all that it costs for an instance.
+    """
+
+    def __init__(self, channel: Channel, layout: Layout) -> None:
+        self.folders: set[str] = set()  # that were told
+        self._channel = channel
+        self._layout = layout
+
+    def came(self, kept: Kept) -> None:
+        """The first instance, or one of the first, went to this folder."""
+        if len(self.folders) >= MOST:
+            self.folders.clear()
+        self.folders.add(kept.folder)
+        uid = kept.values.get(STUDY_INSTANCE_UID, "")[:_LONGEST]
+        self._channel.send(["came", uid, self._layout.study_folder(kept.folder)])
+
+    def ended(self) -> None:
+        """An association is over that has brought something."""
+        self._channel.send(["came"])
+
+
 # --- knowing --------------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +231,12 @@ class Studies:
         held.associations.add(association)
         self._by_association.setdefault(association, set()).add(study.key)
         return True
+
+    def came(self, study: tuple[str, str] | None, now: float) -> None:
+        """Something came, of this study if that is known: for ``seen`` and ``seconds`` alone."""
+        self._first, self._last = self._first or now, now
+        if study is not None and len(self._known) < MOST:
+            self._known.add(hash(study))
 
     def ended(self, association: tuple[int, int], now: float) -> None:
         """The association brings nothing more."""
@@ -278,6 +308,8 @@ class Collector:
                     study = Study(*about)
                     if not studies.stored((pid, number), study, now):
                         self._lost(study)
+                case ["came", *about]:
+                    studies.came((about[0], about[1]) if about else None, now)
                 case ["ended", int(pid), int(number)]:
                     studies.ended((pid, number), now)
             if now >= look:
