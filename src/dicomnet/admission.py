@@ -28,6 +28,9 @@ _CROWDED_ARTIM: Final = 1.0  # seconds that a connection gets which will be refu
 _HOPELESS: Final = 2  # times Limits.pending: from there on a connection is not even refused, only closed
 
 
+_FULL: Final = Reject(RejectResult.TRANSIENT, RejectSource.PROVIDER_PRESENTATION, 2)  # PS3.8 Table 9-21
+
+
 class Tally:
     """How many connections and associations there are. Not locked: its user does that."""
 
@@ -94,6 +97,7 @@ class Admission:
         if not self.ae.accepts_from(address[0]):
             # Unread: who is not to connect at all gets no answer to study, and no TLS handshake (PS3.8 9.1.4).
             log.warning("%s:%s: closed: no connections are accepted from there", *address)
+            self.tell_refusal(address, None)
             return None
         most = self.ae.limits.pending
         with self._lock:
@@ -104,6 +108,7 @@ class Admission:
         guest = Guest(self, address, crowded=pending >= most)
         if hopeless:
             log.warning("%s: closed: too many connections wait for an association", guest.name)
+            self.tell_refusal(address, _FULL)
             return None
         return guest
 
@@ -113,6 +118,14 @@ class Admission:
         For the one thread or task that accepts connections, each time before it does.
         """
         return self._tally.defer()
+
+    def tell_refusal(self, address: tuple[str, int], refusal: Reject | None) -> None:
+        """To the handler ``on_refusal``, if there is one."""
+        if (handler := self.ae.handler("refusal")) is not None:
+            try:
+                handler(address, refusal)
+            except Exception as error:  # the user's code: anything
+                log.error("%s:%s: on_refusal failed", *address, exc_info=error)
 
     def _admit(self, ae_title: str, address: str) -> bool:
         with self._lock:
@@ -177,13 +190,14 @@ class Guest:
         if refusal is not None:
             return refusal
         if self.crowded or not self._admission._admit(association.calling_ae, self._address[0]):
-            return Reject(RejectResult.TRANSIENT, RejectSource.PROVIDER_PRESENTATION, 2)
+            return _FULL
         self._ae_title = association.calling_ae
         return None
 
     def tell_end(self, error: BaseException | None, *, requested: bool) -> None:
         """One line in the log about how it ended. ``requested``: an association was."""
         if isinstance(error, AssociationRejected):
+            self._admission.tell_refusal(self._address, Reject(error.result, error.source, error.reason))
             return  # reported when it was refused
         if error is not None:
             log.warning("%s: %s", self.name, error)

@@ -230,12 +230,22 @@ class AE:
         """``handler(request)`` → Status, int or Response (PS3.7 10.1.6)."""
 
     @_registers
+    def on_refusal(self) -> None:
+        """``handler(address, refusal)``: somebody was not let in, by this ``Reject``; None: ``accept_from`` has it closed.
+
+        ``address`` is (host, port). To count and to tell: a plain function, called where connections are accepted, that
+        does not block.
+        """
+
+    @_registers
     def on_close(self) -> None:
         """``handler(association)``, once for each accepted one; ``association.error`` is None after a release."""
 
     def _register(self, name: str, handler: Any, quick: bool) -> Any:
         if not callable(handler):
             raise TypeError(f"on_{name} takes a function, not {type(handler).__name__}")
+        if name == "refusal" and inspect.iscoroutinefunction(handler):
+            raise TypeError("on_refusal takes a plain function: nobody would await this one")
         registered = _with_identity(handler) if name == "identity" else _hashable(handler)
         self._handlers[name] = registered
         (self.quick.add if quick else self.quick.discard)(registered)

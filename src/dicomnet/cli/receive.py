@@ -64,6 +64,8 @@ _EVENTS: Final = {
         "same": "instances that were there already, not stored again",
         "beside": "instances, of those stored, that another one had the name of",
         "no_room": "instances, of those failed, that the disk had no room for",
+        "refused": "connections and associations that were not let in",
+        "refused_why": "how many of them by network, limit, calling (AE title), identity, other",
     },
 }
 
@@ -181,6 +183,7 @@ def _application_entity(
     )
     ae.on_c_store(quick=True)(reception.store)
     ae.on_close(quick=True)(reception.end)
+    ae.on_refusal(reception.refuse)
     if (identity := settings.identity()) is not None:
         _require(ae, identity)
     return ae

@@ -12,8 +12,16 @@ from dicomnet.inbox.studies import Census, Channel, Reporter
 from dicomnet.workers import SharedCounters
 
 if TYPE_CHECKING:
+    from dicomnet.errors import Reject
     from dicomnet.inbox.studies import Studies
 
+_REFUSALS: Final = {  # why somebody was not let in
+    "network": "by --allow-from",
+    "limit": "for being too many",
+    "calling": "by their AE title",
+    "identity": "without the right identity",
+    "other": "for what they asked",
+}
 _WORDS: Final = {"same": "there already", "beside": "stored beside another of the same name"}
 _ASIDE: Final = {  # counts that are told only if there are any
     "replaced": "replaced older ones",
@@ -33,7 +41,7 @@ class Reception:
         self._inbox = inbox
         self._output = output
         self._silent = output.quiet and not output.json
-        self._counters = SharedCounters(workers, "stored", "size", "failed", "associations", *_ASIDE)
+        self._counters = SharedCounters(workers, "stored", "size", "failed", "associations", *_ASIDE, *_REFUSALS)
         self._stored = self._counters.columns("stored", "size")
         self._reporter: Reporter | None = None
         self._census: Census | None = None
@@ -99,9 +107,14 @@ class Reception:
         elif self._census is not None and self._census.folders:
             self._census.ended()
 
+    def refuse(self, address: tuple[str, int], refusal: Reject | None) -> None:
+        """Somebody was not let in."""
+        self._counters.add(**{_why(refusal): 1})
+
     def summarise(self, studies: Studies | None) -> None:
         total = self._counters.totals()
         count, seconds = (studies.seen, studies.seconds) if studies is not None else (None, 0.0)
+        refused = {name: total.pop(name) for name in _REFUSALS}
         rate = total["size"] / seconds if seconds else None
         text = (
             f"{total['stored']} stored ({size_text(total['size'])}), {total['failed']} failed;"
@@ -112,11 +125,27 @@ class Reception:
         if rate:
             text += f"; {size_text(rate)} a second from the first to the last"
         aside = ", ".join(f"{total[name]} {words}" for name, words in _ASIDE.items() if total[name])
+        why = ", ".join(f"{count} {_REFUSALS[name]}" for name, count in refused.items() if count)
         self._output.event(
             "summary",
-            text + f"; {aside}" * bool(aside),
+            text + f"; {aside}" * bool(aside) + f"; {sum(refused.values())} not let in: {why}" * bool(why),
             bytes=total.pop("size"),
             studies=count,
             bytes_per_second=rate and round(rate),
+            refused=sum(refused.values()),
+            refused_why=refused,
             **total,
         )
+
+
+def _why(refusal: Reject | None) -> str:
+    if refusal is None:
+        return "network"
+    match tuple(map(int, (refusal.result, refusal.source, refusal.reason))):
+        case (2, 3, 2):  # PS3.8 Table 9-21
+            return "limit"
+        case (1, 1, 3):
+            return "calling"
+        case (1, 1 | 2, 1):
+            return "identity"
+    return "other"
