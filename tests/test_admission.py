@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import dicomnet
-from dicomnet import AssociationAborted, AssociationRejected, Limits, TransportError
+from dicomnet import AE, AssociationAborted, AssociationRejected, Limits, Reject, TransportError
 from dicomnet.admission import Admission, Guest
 from dicomnet.ul.pdu import APPLICATION_CONTEXT, AssociateRq, UserInformation
 
@@ -63,12 +63,42 @@ def test_connections_from_elsewhere_are_closed(
     networks: list[str], inside: list[str], outside: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """PS3.8 9.1.2; IPv4 addresses may come in the dress of IPv6."""
+    told: list[Any] = []
     door = admission(accept_from=networks)
+    door.ae.on_refusal(lambda *what: told.append(what))
     for address in inside:
         assert refusal(arrives(door, address)) is None
     for address in outside:
         assert door.enter((address, 1040)) is None
         assert f"{address}:1040: closed" in caplog.text
+    assert told == [((address, 1040), None) for address in outside]
+
+
+def test_who_was_refused_is_told_with_the_reason_and_a_handler_that_fails_changes_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told: list[Any] = []
+    door = admission(accept_calling=["CT1"])
+
+    def note(address: tuple[str, int], refusal: Reject | None) -> None:
+        told.append((address, str(refusal)))
+        raise ValueError("no more of this")
+
+    door.ae.on_refusal(note)
+    with arrives(door, "192.0.2.1") as guest:
+        assert refusal(guest, rq("CT2")) == (1, 1, 3)
+        guest.tell_end(AssociationRejected(1, 1, 3), requested=True)
+    ((address, why),) = told
+    assert address[0] == "192.0.2.1"
+    assert "(1/1/3)" in why
+    assert "on_refusal failed" in caplog.text
+
+
+def test_a_refusal_is_told_to_a_plain_function_alone() -> None:
+    async def note(*_what: object) -> None: ...
+
+    with pytest.raises(TypeError, match="plain function"):
+        AE("STORE").on_refusal(note)
 
 
 @pytest.mark.parametrize("wrong", ["192.0.2.7/24", "somewhere", "192.0.2.0/33", ""])

@@ -44,7 +44,9 @@ def accepted(ae: AE, request: AssociateRq) -> tuple[AcceptedContext, ...]:
 def test_there_is_a_decorator_for_each_service() -> None:
     """api.md §2."""
     services = "c_echo c_store c_find c_get c_move n_create n_set n_get n_action n_event_report n_delete"
-    assert {name.removeprefix("on_") for name in HANDLERS} == {"association", "identity", "close", *services.split()}
+    assert {name.removeprefix("on_") for name in HANDLERS} == {
+        "association", "identity", "refusal", "close", *services.split(),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HANDLERS)

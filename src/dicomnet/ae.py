@@ -231,7 +231,7 @@ class AE:
 
     @_registers
     def on_refusal(self) -> None:
-        """``handler(address, refusal)``: somebody was not let in, by this ``Reject``; None: ``accept_from`` has it closed.
+        """``handler(address, refusal)``: somebody was not let in, by this ``Reject``; None: by ``accept_from``.
 
         ``address`` is (host, port). To count and to tell: a plain function, called where connections are accepted, that
         does not block.

@@ -46,6 +46,25 @@ def test_the_star_is_all_addresses_of_both_kinds(stage: Stage, peer: str, ip_typ
     assert (scu.peer_address, scu.peer_port) == (client.host_address, listener.host_port)
 
 
+@pytest.mark.parametrize(
+    "peer", ["127.0.0.1", pytest.param("::1", marks=pytest.mark.skipif(not HAS_IPV6, reason="no IPv6"))]
+)
+def test_on_accept_knows_whose_connection_it_is_and_may_leave_it(stage: Stage, peer: str) -> None:
+    """§2: what is not accepted is closed, unread."""
+    seen: list[tuple[str, int]] = []
+
+    class Choosing(DicomNet):
+        make_client: Any
+
+        def on_accept(self, error: NetError) -> None:
+            seen.append((self.peer_address, self.peer_port))
+
+    listener = stage.listener(Choosing, address="*" if ":" in peer else "")
+    with socket.create_connection((peer, listener.host_port), 30) as sock:
+        assert sock.recv(1) == b""
+        assert seen == [(peer, sock.getsockname()[1])]
+
+
 @pytest.mark.skipif(not HAS_IPV6, reason="no IPv6 on this machine")
 def test_an_ipv6_address_can_be_listened_on(stage: Stage) -> None:
     """§2."""

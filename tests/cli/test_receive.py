@@ -83,6 +83,7 @@ def test_json_lines(tmp_path: Path) -> None:
     assert summary == {
         "event": "summary", "stored": 1, "failed": 0, "bytes": len(instance()), "associations": 1,
         "replaced": 0, "same": 0, "beside": 0, "no_room": 0,
+        "refused": 0, "refused_why": {"network": 0, "limit": 0, "calling": 0, "identity": 0, "other": 0},
         "studies": 1, "bytes_per_second": summary["bytes_per_second"],
     }  # fmt: skip
 
@@ -178,8 +179,10 @@ def test_a_sender_gets_an_operations_window(tmp_path: Path, options: Any, asked:
 
 def test_callers_can_be_limited(tmp_path: Path) -> None:
     with receiving(tmp_path, "--calling", "CT1", "--calling", "CT2") as receive:
-        assert dicomnet_command("echo", receive.peer, "--calling", "CT2").returncode == 0
-        assert dicomnet_command("echo", receive.peer, "--calling", "CT3").returncode == 3
+        dicomnet.associate(receive.peer, calling_ae="CT2").release()
+        with pytest.raises(dicomnet.AssociationRejected):
+            dicomnet.associate(receive.peer, calling_ae="CT3")
+        assert "; 1 association; 1 not let in: 1 by their AE title" in receive.stop()[1]
 
 
 def test_an_identity_can_be_asked_for(tmp_path: Path) -> None:
@@ -189,6 +192,7 @@ def test_an_identity_can_be_asked_for(tmp_path: Path) -> None:
         for identity in (None, dicomnet.Identity.passcode("jdoe", "wrong"), dicomnet.Identity.username("jdoe")):
             with pytest.raises(dicomnet.AssociationRejected):
                 dicomnet.associate(receive.peer, identity=identity)
+        assert "3 not let in: 3 without the right identity" in receive.stop()[1]
 
 
 def test_tls_on_both_sides(tmp_path: Path, credentials: Credentials) -> None:
@@ -276,7 +280,9 @@ def test_a_disk_without_room_refuses_and_says_so(tmp_path: Path) -> None:
 def test_networks_can_be_limited(tmp_path: Path) -> None:
     with receiving(tmp_path, "--allow-from", "192.0.2.0/24") as receive:
         assert dicomnet_command("echo", receive.peer).returncode == 3
-        assert "no connections are accepted from there" in receive.stop()[2]
+        _, printed, complained = receive.stop()
+        assert "no connections are accepted from there" in complained
+        assert printed == "0 stored (0 bytes), 0 failed; 0 associations; 1 not let in: 1 by --allow-from\n"
     with receiving(tmp_path, "--allow-from", "192.0.2.0/24", "--allow-from", "127.0.0.0/8", "--workers", 2) as receive:
         assert dicomnet_command("echo", receive.peer).returncode == 0
 

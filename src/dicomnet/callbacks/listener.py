@@ -21,6 +21,8 @@ log = logging.getLogger("dicomnet")
 
 _PAUSE: Final = 0.1  # seconds, when the system has no descriptors left
 
+MAPPED = "::ffff:"  # an IPv4 address as a socket for both has it (RFC 4291 2.5.5.2)
+
 
 class Listener:
     """The listening side of ``net``. Raises OSError if it cannot listen there."""
@@ -137,7 +139,7 @@ class Listener:
 
     def _accept(self) -> None:
         try:
-            sock, _address = self._listener.accept()
+            sock, address = self._listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
@@ -151,6 +153,7 @@ class Listener:
             self._refuse(sock)
             return
         self._waiting, self._accepted = sock, None
+        self.net.peer_address, self.net.peer_port = address[0].removeprefix(MAPPED), address[1]
         self._call(lambda: self.net.on_accept(NetError.SUCCESS))
         if (left := self.take()) is not None:
             left.close()

@@ -22,7 +22,7 @@ from dicomnet.callbacks import commands
 from dicomnet.callbacks.associate import DicomAssociate
 from dicomnet.callbacks.connection import Connection
 from dicomnet.callbacks.enums import IpType, NetError, RejectReasonPresentation, Security
-from dicomnet.callbacks.listener import Listener
+from dicomnet.callbacks.listener import MAPPED, Listener
 from dicomnet.callbacks.overrides import check_overrides
 from dicomnet.callbacks.services import DatasetLike, Services
 from dicomnet.config import Limits, Timeouts
@@ -33,8 +33,6 @@ from dicomnet.ul.fsm import Event
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-
-_MAPPED = "::ffff:"  # an IPv4 address as a socket for both has it (RFC 4291 2.5.5.2)
 
 
 @dataclass(slots=True)
@@ -418,7 +416,10 @@ class DicomNet(Services):
     # --- callbacks: connection --------------------------------------------------------------------------------------
 
     def on_accept(self, error: NetError) -> None:
-        """On the listening object: a connection waits. ``accept`` it here, or it is closed."""
+        """On the listening object: a connection waits. ``accept`` it here, or it is closed, unread.
+
+        ``peer_address`` and ``peer_port`` tell whose it is.
+        """
 
     def on_connect(self, error: NetError) -> None:
         """On an SCU: connected, or not."""
@@ -475,10 +476,10 @@ class DicomNet(Services):
         """Remember both ends' addresses; they stay valid inside ``on_close``."""
         with contextlib.suppress(OSError):  # gone already
             host, peer = sock.getsockname()[:2], sock.getpeername()[:2]
-            mapped = host[0].startswith(_MAPPED)
+            mapped = host[0].startswith(MAPPED)
             self.ip_type = IpType.IPV6 if sock.family == socket.AF_INET6 and not mapped else IpType.IPV4
-            self.host_address, self.host_port = host[0].removeprefix(_MAPPED), host[1]
-            self.peer_address, self.peer_port = peer[0].removeprefix(_MAPPED), peer[1]
+            self.host_address, self.host_port = host[0].removeprefix(MAPPED), host[1]
+            self.peer_address, self.peer_port = peer[0].removeprefix(MAPPED), peer[1]
 
     def _connection_closed(self, connection: Connection, error: Any) -> None:
         """Tell ``on_close``, where it is to be told."""
