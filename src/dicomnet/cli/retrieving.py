@@ -6,7 +6,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -162,9 +162,9 @@ class Retrieval:
         )
         return Response(Status.SUCCESS)
 
-    def _is_foreign(self, dataset: EncodedDataset, values: dict[int, str]) -> bool:
+    def _is_foreign(self, dataset: EncodedDataset, values: Mapping[int, str]) -> bool:
         """As far as its values have been read; a peer may send what it likes, and to a listener anybody may."""
-        known = values | {_SOP_INSTANCE_UID: dataset.sop_instance_uid}
+        known = {**values, _SOP_INSTANCE_UID: dataset.sop_instance_uid}
         return any(known.get(tag, "") not in ("", *uids) for tag, uids in self._asked.items())
 
     def advance(self, progress: SubOperations) -> None:
