@@ -85,7 +85,7 @@ def command(
       dicomnet find PACS@192.0.2.7:11112 -k StudyInstanceUID=1.2.3 --level SERIES --format csv
       dicomnet find RIS@192.0.2.7 --model worklist -k 'ScheduledProcedureStepSequence[0].Modality=CT'
       dicomnet find PACS@192.0.2.7:11112 -k StudyDate=today --columns PatientID,AccessionNumber --limit 10
-      dicomnet find PACS@192.0.2.7:11112 -k StudyDate=today --json | jq -r '.dataset["0020000D"].Value[0]'
+      dicomnet find PACS@192.0.2.7:11112 -k StudyDate=today --json | jq -r '.dataset["0020000D"].Value[0] // empty'
     """
     from dicomnet.cli.associating import associated
 

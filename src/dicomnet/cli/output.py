@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
 from dicomnet.plain import printable as printable, size_text as size_text  # the commands' and the library's
@@ -24,9 +25,7 @@ class Output:
     def event(self, kind: str, text: str = "", /, **fields: Any) -> None:
         """Something happened: ``text`` for people (none: not worth a line), ``fields`` for programs."""
         if self.json:
-            import json
-
-            self._write(json.dumps({"event": kind, **fields}, default=str))
+            self._write(_encoder()({"event": kind, **fields}))
         elif text:
             self._write(printable(text))
 
@@ -62,6 +61,14 @@ class Output:
             except BrokenPipeError:
                 self._gone = True
                 _forget(sys.stdout)
+
+
+@functools.lru_cache(maxsize=1)
+def _encoder() -> Callable[[Any], str]:
+    """What makes lines of JSON; ``json.dumps`` would make one for each line."""
+    import json
+
+    return json.JSONEncoder(default=str).encode
 
 
 def _print(line: str, stream: TextIO) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SEPARATOR: Final = "\\"  # between the values of an element, as in DICOM
 _FORMULAS: Final = "=+-@"
+_QUOTED: Final = re.compile(r'["\r\n]')
 _NUMBERS: Final = re.compile(r"[+-][0-9.]+(?:[eE][+-]?[0-9]+)?(?:\\[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)*", re.ASCII)
 _BYTES: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 
@@ -68,8 +69,12 @@ def csv_line(cells: Iterable[str]) -> str:
     """RFC 4180, without the end of the line. What a spreadsheet would take for a formula has an apostrophe before it:
     a peer's ``=cmd|…`` is not to be run where somebody opens the file.
     """
+    harmless = [_no_formula(cell) for cell in cells]
+    plain = ",".join(harmless)
+    if len(harmless) > 1 and plain.count(",") == len(harmless) - 1 and not _QUOTED.search(plain):
+        return plain
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(map(_no_formula, cells))
+    csv.writer(line, lineterminator="").writerow(harmless)
     return line.getvalue()
 
 
