@@ -128,6 +128,23 @@ def test_a_folder_that_cannot_be_watched_is_told_at_once(tmp_path: Path) -> None
         pass
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_that_goes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool) -> None:
+    """Nobody hears of one of the same name that comes instead: files would lie there for ever."""
+    monkeypatch.setattr(watch, "_LOOK", 20)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with Watch([folder]) as found:
+        looks = iter(found)
+        assert next(looks) is None
+        folder.rename(tmp_path / "elsewhere")
+        if replaced:
+            folder.mkdir()
+        with pytest.raises(WatchError, match="folder was removed or replaced"):
+            while next(looks) is None:
+                threading.Event().wait(0.005)
+
+
 def test_a_peer_that_was_given_up_is_tried_again_later(
     tmp_path: Path, serve: Serve, free_port: int, reserved: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

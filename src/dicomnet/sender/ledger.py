@@ -365,6 +365,8 @@ def _said(error: sqlite3.Error) -> str:
         return f"this is not a ledger of dicomnet send ({text}); name another file, or restore it"
     if "full" in text or "I/O" in text:
         return f"the ledger cannot be written ({text}); make room on its disk, and run the same command again"
+    if "readonly" in text:
+        return f"the ledger may not be written ({text}); whose is it, and its folder?"
     if "unable to open" in text:
         return f"the ledger cannot be opened ({text}); is its folder there, and may you write there?"
     if "locked" in text:

@@ -22,6 +22,7 @@ from dicomnet.files import Found, find_files, is_unfinished
 SETTLE: Final = 2.0  # seconds without a change, after which a file is taken to be whole
 _MOST: Final = 10_000  # files that are remembered while they settle: a few MB
 _EVENTS: Final = 200  # ms in which the system's events are gathered
+_LOOK: Final = 1000  # ms without events, after which it is looked whether the folders are still there
 
 _Stamp = tuple[int, int]
 
@@ -46,12 +47,14 @@ class Watch:
         self._walk = True  # there may be files that nobody remembers
         self._over = threading.Event()
         self._error: BaseException | None = None
+        self._found: dict[str, tuple[int, int]] = {}  # which folder each of them was
         self._thread = threading.Thread(target=self._listen, name="dicomnet watch", daemon=True)
 
     def __enter__(self) -> Watch:
         for folder in self._folders:  # what is wrong is told at once
             try:
                 os.scandir(folder).close()
+                self._found[folder] = _identity(folder)
             except OSError as error:
                 raise WatchError(f"{folder}: {error.strerror}") from error
         self._thread.start()
@@ -141,12 +144,27 @@ class Watch:
                 stop_event=self._over,
                 raise_interrupt=False,
                 ignore_permission_denied=True,
+                rust_timeout=_LOOK,
+                yield_on_timeout=True,
             ):
+                self._check()
                 for change, path in changes:
                     if change != Change.deleted:
                         self._changed(path)
+        except WatchError as error:
+            self._error = error
         except BaseException as error:
             self._error = WatchError(f"{', '.join(self._folders)} cannot be watched: {error}")
+
+    def _check(self) -> None:
+        """The system watches a folder, not its name, and says nothing of one that has gone."""
+        for folder, identity in self._found.items():
+            try:
+                same = _identity(folder) == identity
+            except OSError:
+                same = False
+            if not same:
+                raise WatchError(f"{folder} was removed or replaced while it was watched; make it, and begin again")
 
     def _changed(self, path: str) -> None:
         """A file, or a folder that was made or moved here, with what had come into it before it was watched."""
@@ -161,6 +179,11 @@ class Watch:
         if self._is_whole(path):
             with self._lock:
                 self._remember(path, None, 0.0)
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
 
 
 def _stat(path: str) -> os.stat_result | None:
