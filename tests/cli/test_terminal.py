@@ -63,6 +63,19 @@ def test_sending_shows_a_bar_and_leaves_the_summary(serve: Serve, tmp_path: Path
     assert "sending" not in terminal.visible, "the bar is gone"
 
 
+def test_failures_do_not_flood_a_terminal(serve: Serve, tmp_path: Path) -> None:
+    """A few of each reason have a line, and the summary counts all."""
+    scp = serve()
+    scp.answer = lambda request: 0xC123
+    for number in range(30):
+        file(tmp_path, number)
+    with run("send", scp.peer, tmp_path, columns=300) as terminal:
+        assert terminal.wait() == 1
+    assert terminal.screen.count("dcm: error: cannot understand") == 10
+    assert "\nfurther ones that fail for this reason are counted, not shown" in terminal.screen
+    assert "\n30 failed: error: cannot understand" in terminal.screen
+
+
 def test_ctrl_c_ends_sending_after_the_files_under_way(serve: Serve, tmp_path: Path) -> None:
     scp = serve()
     go_on = _held(scp, after=5)

@@ -55,6 +55,7 @@ EVENTS: Final = {
 }
 
 _MOST_REASONS: Final = 50  # that are told apart: some have names of files or a peer's words in them
+_SHOWN: Final = 10  # files of a reason that a terminal shows one by one: thousands of lines help nobody there
 _OTHERS: Final = "other reasons"
 
 
@@ -100,22 +101,24 @@ class Report:
             self.output.event("sent_before", path=path)
             return
         self._retried += outcome.attempts > 1 and (outcome.associated or outcome.ok)
-        reason = self._reason(outcome)
+        reason, same = self._reason(outcome), 0
         if outcome.ok:
             self._sent += 1
             self._lossy += bool(outcome.derived_from)
             self._size += outcome.size
         else:
             self._codes[self._exit_code(outcome)] += 1
-            self._count(outcome, path, reason)
+            same = self._count(outcome, path, reason)
         self._tell(
             "sent" if outcome.ok else "failed",
             f"sent {path}" + (f" ({reason})" if reason else "") if outcome.ok and self._tells_each else "",
             outcome,
             reason,
         )
-        if not outcome.ok and not self.output.json:
+        if not outcome.ok and not self.output.json and (self.bar is None or same <= _SHOWN):
             self._complain(path, reason, alone=outcome.associated or outcome.attempts == 0)
+            if self.bar is not None and same == _SHOWN:
+                self.output.problem("further ones that fail for this reason are counted, not shown; --json tells all")
 
     def postpone(self, outcome: Outcome) -> None:
         """A file that failed for now, and will be found again."""
@@ -170,8 +173,10 @@ class Report:
             notes.append(f"compressed with loss, as a new instance {outcome.sop_instance_uid}")
         return "; ".join(notes)
 
-    def _count(self, outcome: Outcome, path: str, reason: str) -> None:
-        """Statuses are told apart by their number, since comments may be of one file; errors by what they say."""
+    def _count(self, outcome: Outcome, path: str, reason: str) -> int:
+        """Statuses are told apart by their number, since comments may be of one file; errors by what they say. Returns
+        how many there are of it now.
+        """
         error = None if outcome.error is None else type(outcome.error).__name__
         status = None if outcome.status is None else int(outcome.status)
         key = (status, error, reason if error is not None else "")
@@ -180,6 +185,7 @@ class Report:
             key = (None, None, _OTHERS)
         group = self._reasons.setdefault(key, _Reason(reason, status, error, path))
         group.files += 1
+        return group.files
 
     def _exit_code(self, outcome: Outcome) -> int:
         from dicomnet.cli.explain import exit_code
