@@ -289,8 +289,10 @@ def test_keys_from_a_file(command: Run, archive: Archive, tmp_path: Path) -> Non
 
 def test_relational_queries_are_negotiated(command: Run, archive: Archive) -> None:
     """PS3.4 C.5.1.1"""
-    command("find", archive.peer, "-k", "SOPInstanceUID", "--relational")
+    done = command("find", archive.peer, "-k", "SOPInstanceUID", "--relational", "--fuzzy")
     assert archive.extended[-1][FIND][0] == 1
+    assert "does not support --fuzzy" in done.err
+    assert "--relational" not in done.err
 
 
 # --- on a terminal --------------------------------------------------------------------------------------------------

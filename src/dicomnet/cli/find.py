@@ -11,7 +11,7 @@ import click
 from dicomnet.cli.interrupt import Interrupt
 from dicomnet.cli.options import INTERRUPTED, PEER_FAILED, Command, peer_value, requestor
 from dicomnet.cli.output import Output
-from dicomnet.cli.querying import Asked, asks
+from dicomnet.cli.querying import Asked, asks, tell_declined
 from dicomnet.cli.settings import Settings
 from dicomnet.models import query_class
 
@@ -95,6 +95,7 @@ def command(
     with Interrupt("interrupted; cancelling (again: at once)", at_once=True) as interrupt:
         options: dict[str, Any] = {"contexts": [uid], "extended": asked.extended("find", fuzzy=fuzzy)}
         with associated(peer, calling, settings, interrupt, **options) as association:
+            tell_declined(association, "find", asked, output, fuzzy=fuzzy)
             unreadable = _find(association, query, limit, how, interrupt, output)
     return INTERRUPTED if interrupt.is_set() else PEER_FAILED if unreadable else 0
 

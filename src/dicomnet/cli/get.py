@@ -10,7 +10,7 @@ import click
 from dicomnet.cli.interrupt import Interrupt
 from dicomnet.cli.options import HALF_WAY, INTERRUPTED, Command, Failure, peer_value, requestor
 from dicomnet.cli.output import Output
-from dicomnet.cli.querying import Asked, asks
+from dicomnet.cli.querying import Asked, asks, tell_declined
 from dicomnet.cli.retrieving import EVENTS, stores
 from dicomnet.cli.settings import Settings
 from dicomnet.models import query_class
@@ -88,6 +88,7 @@ def command(
             "limits": Limits(spool_size=_SPOOL_SIZE),
         }
         with associated(peer, calling, settings, interrupt, **options) as association:
+            tell_declined(association, "get", asked, output)
             retrieval = Retrieval(peer, "C-GET", output, inbox, query.identifier)
             code = _get(association, query, retrieval, limit, interrupt)
     return INTERRUPTED if interrupt.is_set() else code

@@ -20,7 +20,7 @@ from dicomnet.cli.options import (
     requestor,
 )
 from dicomnet.cli.output import Output
-from dicomnet.cli.querying import Asked, asks
+from dicomnet.cli.querying import Asked, asks, tell_declined
 from dicomnet.cli.retrieving import EVENTS, stores
 from dicomnet.cli.settings import Settings
 from dicomnet.models import query_class
@@ -111,6 +111,7 @@ def command(
                 server = stack.enter_context(_receiver(peer, destination, host, port, inbox, retrieval, settings))
                 _tell(server, host, destination, inbox, settings, output)
             with associated(peer, calling, settings, interrupt, **options) as association:
+                tell_declined(association, "move", asked, output)
                 response = _move(association, query, destination, retrieval, limit, interrupt)
                 association.release()
         # The receiver has ended, too: what was under way is stored.

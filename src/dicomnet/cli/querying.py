@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from dicomnet.cli.options import Body, Failure
 from dicomnet.models import MODELS, query_class
 
 if TYPE_CHECKING:
-    from dicomnet import StatusError
+    from dicomnet import Association, StatusError
+    from dicomnet.cli.output import Output
     from dicomnet.config import Peer
     from dicomnet.retrieval.queries import Key, Query
 
 _LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
+_RELATIONAL, _FUZZY = 0, 2  # bytes of the extended negotiation (PS3.4 Table C.5-1)
 _COLUMN: Final = {"find": 0, "move": 1, "get": 2}  # of models.MODELS
 
 
@@ -72,9 +75,10 @@ class Asked:
     def _made(self, make: Callable[..., Query], **more: Any) -> Query:
         keys = self.keys()
         try:
-            return make(keys, model=self.model, level=self.level, charset=self.charset, force=self.force, **more)
+            query = make(keys, model=self.model, level=self.level, charset=self.charset, force=self.force, **more)
         except ValueError as error:
             raise click.UsageError(f"{error}") from error
+        return dataclasses.replace(query, relational=self.relational)
 
     def extended(self, operation: str, *, fuzzy: bool = False) -> dict[str, Any] | None:
         """The extended negotiation that is asked for (PS3.4 C.5)."""
@@ -86,6 +90,16 @@ class Asked:
         if operation == "find":
             return {uid: ExtendedQuery(relational=self.relational, fuzzy=fuzzy)}
         return {uid: ExtendedRetrieve(relational=True)}
+
+
+def tell_declined(
+    association: Association, operation: str, asked: Asked, output: Output, *, fuzzy: bool = False
+) -> None:
+    """What the peer will not do although it was asked to: else its matches look as if it did (PS3.4 C.5)."""
+    answer = association.extended.get(query_class(asked.model, operation) or "", b"")
+    for option, wanted, at in (("--relational", asked.relational, _RELATIONAL), ("--fuzzy", fuzzy, _FUZZY)):
+        if wanted and answer[at : at + 1] != b"\1":
+            output.problem(f"{association.peer} does not support {option}: it goes on without")
 
 
 def asks(operation: str) -> Callable[[Body], Body]:
@@ -177,7 +191,8 @@ def refused(error: StatusError, peer: Peer, service: str, query: Query) -> Failu
     if error.comment and error.comment != meaning:
         text += f": {error.comment}"
     if missing := _missing_above(query):
-        text += f"; at level {query.level} many want {' and '.join(missing)} too, or --relational"
+        other = "" if query.relational else ", or --relational"
+        text += f"; at level {query.level} many want {' and '.join(missing)} too{other}"
     return Failure(text, PEER_FAILED)
 
 

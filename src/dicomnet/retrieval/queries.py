@@ -38,7 +38,8 @@ class Key:
 @dataclass(frozen=True, slots=True)
 class Query:
     """What goes out. ``level``: None where the model has none. ``columns``: what of a match to show, of which the first
-    ``chosen`` were asked for and the others are what is usual.
+    ``chosen`` were asked for and the others are what is usual. ``relational``: the peer was asked to do without the
+    keys of the levels above.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Query:
     identifier: Dataset
     columns: tuple[Path, ...] = ()
     chosen: int = 0
+    relational: bool = False
 
 
 def parse_key(text: str) -> Key:
