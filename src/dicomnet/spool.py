@@ -153,6 +153,12 @@ class ByteSpool:
 
 def create_spool_file(folder: Path | None) -> tuple[int, str]:
     """A new file in ``folder``, or in the private one: its descriptor and its path. Raises OSError."""
+    if isinstance(folder, SpoolFolder):
+        try:
+            return _create(folder, SPOOL_PREFIX)
+        except FileNotFoundError:  # moved away; what it lies in is not ours to make
+            with contextlib.suppress(FileExistsError):  # another thread was faster
+                os.mkdir(folder)
     if folder is not None:
         return _create(folder, SPOOL_PREFIX)
     try:

@@ -18,7 +18,7 @@ from hypothesis import given, settings, strategies as st
 import dicomnet
 from dicomnet.inbox import Inbox
 from tests.cli.conftest import Credentials, Done
-from tests.cli.programs import CT, EXPLICIT, HOST, Receive, dicomnet_command, instance, receiving
+from tests.cli.programs import CT, EXPLICIT, HOST, Receive, dicomnet_command, file, instance, receiving
 from tests.inbox.test_layout import HOSTILE
 
 BIG = 2 << 20  # bytes: above what is kept in memory
@@ -198,8 +198,11 @@ def test_an_identity_can_be_asked_for(tmp_path: Path) -> None:
 def test_tls_on_both_sides(tmp_path: Path, credentials: Credentials) -> None:
     """PS3.15 B"""
     ours = ["--tls-ca", credentials.certificate, "--tls-cert", credentials.certificate, "--tls-key", credentials.key]
-    with receiving(tmp_path, *ours) as receive:
-        assert dicomnet_command("echo", receive.peer, *ours).returncode == 0
+    more = ["--allow-from", "127.0.0.0/8", "--layout", "{SOPInstanceUID}", "--duplicates", "keep", "--keep-free", "1MB"]
+    with receiving(tmp_path, *ours, *more) as receive:
+        path = file(tmp_path / "sent", size=BIG)
+        assert dicomnet_command("send", receive.peer, path, *ours).returncode == 0
+        assert bytes(dicomnet.EncodedDataset.from_file(tmp_path / "1.2.3.1")) == bytes(instance(size=BIG))
         assert dicomnet_command("echo", receive.peer, *ours[:2]).returncode in (3, 4), "without a certificate"
 
 
@@ -336,7 +339,7 @@ def test_what_is_complete_at_the_end_is_run_before_it(tmp_path: Path) -> None:
 def test_a_second_signal_ends_commands_and_tells_what_did_not_run(tmp_path: Path) -> None:
     started = tmp_path / "started"
     options = ("--exec", f"sh -c 'echo > {started}; exec sleep 60'", "--exec-after", 0, "--exec-jobs", 1, "--json")
-    with receiving(tmp_path / "in", *options) as receive:
+    with receiving(tmp_path / "in", "--workers", 2, *options) as receive:
         store(receive, instance(1))
         receive.line()
         deadline = time.monotonic() + 60

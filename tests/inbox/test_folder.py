@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
@@ -14,6 +15,7 @@ import pytest
 
 import dicomnet
 from dicomnet.inbox import Inbox, Layout
+from dicomnet.spool import create_spool_file
 from tests.cli.programs import JPEG_LS, instance
 
 FLAT = Layout("{SOPInstanceUID}.dcm")
@@ -74,8 +76,31 @@ def test_a_file_that_is_not_this_instance_stays_and_loses_nothing(tmp_path: Path
 @pytest.mark.parametrize("duplicates", ["keep", "compare"])
 def test_what_a_power_cut_left_empty_is_no_instance(tmp_path: Path, duplicates: Any) -> None:
     (tmp_path / "1.2.3.1.dcm").touch()
+    os.utime(tmp_path / "1.2.3.1.dcm", (time.time() - 100,) * 2)
     Inbox(tmp_path, layout=FLAT, duplicates=duplicates).keep(instance(1))
     assert stored(tmp_path) == [bytes(instance(1))]
+
+
+def test_a_place_that_another_one_holds_is_not_taken_from_it(tmp_path: Path) -> None:
+    """Without links: its file is empty until it is renamed into its place, and would take ours away."""
+    (tmp_path / "1.2.3.1.dcm").touch()
+    kept = Inbox(tmp_path, layout=FLAT, duplicates="compare").keep(instance(1))
+    assert kept.what == "beside"
+    instance(1, size=10).save(tmp_path / "1.2.3.1.dcm")
+    assert stored(tmp_path) == sorted([bytes(instance(1)), bytes(instance(1, size=10))])
+
+
+def test_a_folder_that_was_moved_away_and_made_anew_takes_large_instances(tmp_path: Path) -> None:
+    folder = tmp_path / "inbox"
+    inbox = Inbox(folder, layout=FLAT)
+    folder.rename(tmp_path / "full")
+    with pytest.raises(FileNotFoundError):
+        create_spool_file(inbox.spool_folder)
+    assert not folder.exists(), "where a disk should be there is no disk: nothing goes beside it"
+    folder.mkdir()
+    descriptor, path = create_spool_file(inbox.spool_folder)
+    os.close(descriptor)
+    assert Path(path).parent == folder / ".incoming"
 
 
 def _keep_all(folder: Path, duplicates: Any, sizes: list[int]) -> list[str]:

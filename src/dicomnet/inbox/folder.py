@@ -33,6 +33,7 @@ _SPOOL: Final = ".incoming"  # in the folder itself: from there a large instance
 _STALE: Final = 24 * 3600.0  # seconds after which no transfer is still under way
 _MOST_FOLDERS: Final = 10_000  # that are remembered as made
 _ATTEMPTS: Final = 5  # somebody else may put a file there and take it away, but not each time
+_HELD: Final = 60.0  # seconds for which an empty file may hold the place of another instance (spool.settle)
 _DIGEST: Final = 16  # bytes, as in the names of layout.py
 _BESIDE: Final = b"dicomnet beside"  # so that this digest is never one of a value in layout.py
 
@@ -139,10 +140,11 @@ class Inbox:
                     with contextlib.suppress(FileExistsError):  # somebody else was faster
                         self._save(dataset, folder, full, replace=False)
                         return Kept(path, "stored", folder, {})
-                if not os.stat(full).st_size:  # no instance: what a power cut left, or one who holds the place
-                    self._save(dataset, folder, full, sync=True)
+                state = os.stat(full)
+                if not state.st_size and not (self._compares and time.time() - state.st_mtime < _HELD):
+                    self._save(dataset, folder, full, sync=True)  # no instance: what a power cut left
                     return Kept(path, "stored", folder, {})
-                if self._is_there(dataset, full):
+                if state.st_size and self._is_there(dataset, full):
                     return Kept(path, "same", folder, {})
                 return self._put_beside(dataset, folder, path)
             except FileNotFoundError:  # it was there, and has gone
