@@ -44,6 +44,10 @@ class Tally:
         """Connections that are not yet associations."""
         return self._connections - self._by_ae_title.total()
 
+    @property
+    def associations(self) -> int:
+        return self._by_ae_title.total()
+
     def connect(self) -> None:
         """There is one more connection."""
         self._connections += 1
@@ -87,6 +91,11 @@ class Admission:
         self.closing = False  # nobody is admitted any more; set by the server
         self._tally = tally or Tally()
         self._lock = threading.Lock()
+
+    @property
+    def associations(self) -> int:
+        """How many there are now."""
+        return self._tally.associations
 
     def enter(self, address: tuple[str, int]) -> Guest | None:
         """A new connection from ``address`` (host, port); None if it has to be closed: it comes from a network that is

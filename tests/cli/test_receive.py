@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -18,7 +19,8 @@ from hypothesis import given, settings, strategies as st
 import dicomnet
 from dicomnet.inbox import Inbox
 from tests.cli.conftest import Credentials, Done
-from tests.cli.programs import CT, EXPLICIT, HOST, Receive, dicomnet_command, file, instance, receiving
+from tests.cli.programs import COMMAND, CT, EXPLICIT, HOST, Receive, dicomnet_command, file, instance, receiving
+from tests.cli.terminal import Terminal
 from tests.inbox.test_layout import HOSTILE
 
 BIG = 2 << 20  # bytes: above what is kept in memory
@@ -225,6 +227,23 @@ def test_all_addresses(tmp_path: Path) -> None:
     with receiving(tmp_path, "--host", "*") as receive:
         assert receive.first_line.startswith("listening as DICOMNET@*:")
         dicomnet.associate(receive.peer).release()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pty")
+def test_a_terminal_shows_how_it_is_doing_below_what_comes(tmp_path: Path) -> None:
+    """Also with workers, which print by themselves; and nothing of it is left in the end."""
+    with Terminal([*COMMAND, "receive", tmp_path, "--port", 0, "--workers", 2], columns=100) as terminal:
+        port = terminal.wait_for(r":(\d+), storing")[1]
+        terminal.wait_for(r"0 instances  0 studies  0 bytes  0/s  0 bytes/s  0 open  [\d.]+ .B free$")
+        with dicomnet.associate(f"STORE@{HOST}:{port}", contexts=[CT]) as association:
+            for number in range(5):
+                assert association.c_store(instance(number)).status == 0
+            terminal.wait_for(r"\n5 instances  1 study  .*  1 open  [^\n]* free$")
+        terminal.wait_for(r"  0 open  [^\n]* free$")
+        assert len(re.findall("^stored P1", terminal.visible, re.MULTILINE)) == 5
+        terminal.press("ctrl-c")
+        assert terminal.wait() == 0
+        assert terminal.visible.splitlines()[-1].startswith("5 stored (")
 
 
 # --- layout, duplicates, room, networks -----------------------------------------------------------------------------

@@ -64,6 +64,11 @@ class Server(ABC):
     ) -> None:
         await self.close()
 
+    @property
+    @abstractmethod
+    def associations(self) -> int:
+        """How many are open now, of all workers."""
+
     async def wait(self, seconds: float | None = None) -> bool:
         """Wait until the server is closed, or for ``seconds``; True if it is closed."""
         try:
@@ -98,6 +103,10 @@ class _TaskServer(Server):
         self._connections: dict[asyncio.Task[None], Connection] = {}
         self._closing: asyncio.Task[None] | None = None
         self._acceptor = asyncio.create_task(self._accept(), name=f"dicomnet accept {self.port}")
+
+    @property
+    def associations(self) -> int:
+        return self._admission.associations
 
     async def close(self) -> None:
         if self._closing is None:
@@ -252,6 +261,10 @@ class _WorkersServer(Server):
         self._workers.wait()
         with contextlib.suppress(RuntimeError):  # the loop has been closed
             self._call_in_loop(self._closed.set)
+
+    @property
+    def associations(self) -> int:
+        return self._workers.associations
 
     async def close(self) -> None:
         if not self._closed.is_set():

@@ -54,6 +54,11 @@ class Server(ABC):
     ) -> None:
         self.close()
 
+    @property
+    @abstractmethod
+    def associations(self) -> int:
+        """How many are open now, of all workers."""
+
     @abstractmethod
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until the server is closed, or for ``seconds``; True if it is closed."""
@@ -83,6 +88,10 @@ class _ThreadedServer(Server):
         self._closed = threading.Event()
         self._acceptor = threading.Thread(target=self._accept, name=f"dicomnet accept {self.port}", daemon=True)
         self._acceptor.start()
+
+    @property
+    def associations(self) -> int:
+        return self._admission.associations
 
     def wait(self, seconds: float | None = None) -> bool:
         return self._closed.wait(seconds)
@@ -254,6 +263,10 @@ class _WorkersServer(Server):
             self._workers.kill()
             self._workers.wait()
             raise
+
+    @property
+    def associations(self) -> int:
+        return self._workers.associations
 
     def wait(self, seconds: float | None = None) -> bool:
         return self._workers.wait(seconds)

@@ -8,9 +8,28 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from dicomnet.plain import printable as printable, size_text as size_text  # the commands' and the library's
+
+_ERASE: Final = "\r\x1b[K"  # the line on which the cursor stands
+_status: str | None = None  # what stands below all that is printed, on a terminal
+
+
+def show_status(text: str | None) -> None:
+    """A last line of the terminal, on stderr, that stays below what is printed; None: no more."""
+    global _status
+    if text is None and _status is None:
+        return
+    _status = text
+    with contextlib.suppress(OSError, ValueError):  # closed: nobody looks at it
+        sys.stderr.write(_ERASE + (text or ""))
+        sys.stderr.flush()
+
+
+def _above_status(text: str) -> str:
+    """A line as it has to be written, with its end."""
+    return f"{text}\n" if _status is None else f"{_ERASE}{text}\n{_status}"
 
 
 class Output:
@@ -50,7 +69,7 @@ class Output:
     def problem(self, text: str) -> None:
         """One line on stderr."""
         with self._lock:
-            print(printable(text), file=sys.stderr, flush=True)
+            print(_above_status(printable(text)), end="", file=sys.stderr, flush=True)
 
     def _write(self, line: str) -> None:
         with self._lock:
@@ -72,10 +91,11 @@ def _encoder() -> Callable[[Any], str]:
 
 
 def _print(line: str, stream: TextIO) -> None:
+    above = _above_status if _status is not None and stream.isatty() else "{}\n".format
     try:
-        stream.write(line + "\n")
+        stream.write(above(line))
     except UnicodeEncodeError:  # a terminal or locale that is not UTF-8
-        stream.write(line.encode("ascii", "backslashreplace").decode() + "\n")
+        stream.write(above(line.encode("ascii", "backslashreplace").decode()))
     stream.flush()
 
 
@@ -107,7 +127,7 @@ def log_to_stderr(verbose: int, quiet: bool) -> None:
             if record.exc_info and verbose > 1:
                 text += "\n" + logging.Formatter().formatException(record.exc_info)
             with contextlib.suppress(OSError, ValueError):  # closed: there is nobody left to tell
-                print(text, file=sys.stderr)
+                print(_above_status(text), end="", file=sys.stderr, flush=True)
 
     level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.captureWarnings(True)  # pydicom warns about many a file: of interest to who asks for more

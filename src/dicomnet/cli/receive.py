@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,13 +12,14 @@ import click
 
 from dicomnet.cli.interrupt import Interrupt
 from dicomnet.cli.options import DEFAULT_AE, USAGE, Command, Failure, acceptor, ae_title_value
-from dicomnet.cli.output import Output
+from dicomnet.cli.output import Output, show_status
 from dicomnet.cli.settings import Settings
 from dicomnet.cli.storing import Execution, Storing, network_value, storing as storing_options
 
 if TYPE_CHECKING:
     from dicomnet import AE, Limits, Server
     from dicomnet.cli.execution import Completion
+    from dicomnet.cli.live import Live
     from dicomnet.cli.reception import Reception
     from dicomnet.config import Identity
     from dicomnet.dataset import Path
@@ -131,16 +134,27 @@ def command(
     except OSError as error:
         output.problem(f"instances will be refused: {error.strerror}; see --keep-free")
     with Interrupt("ending; transfers under way may finish (again: at once)") as interrupt:
+        live = not (output.json or output.quiet) and sys.stderr.isatty()
+        if live:
+            show_status("")  # workers, too, have to know that there is one
         server = _serve(ae, host, acceptance["port"], settings, workers)
         if completion is not None:
             completion.start()
         _tell(server, host, ae.title, folder, output)
         # What is there now stays to the end: nothing that the garbage collector need look at, then least of all.
         gc.freeze()
-        while not interrupt.wait():
-            pass
+        with _live(server, reception, completion) if live else contextlib.nullcontext():
+            while not interrupt.wait():
+                pass
         _close(server, reception, completion)
     return 0
+
+
+def _live(server: Server, reception: Reception, completion: Completion | None) -> Live:
+    from dicomnet.cli.live import Live
+
+    studies = None if completion is None else completion.studies
+    return Live(lambda: reception.state(studies, server.associations))
 
 
 def _close(server: Server, reception: Reception, completion: Completion | None) -> None:

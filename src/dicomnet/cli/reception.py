@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from typing import TYPE_CHECKING, Any, Final
 
 from dicomnet import Response, Status
+from dicomnet.cli.live import State
 from dicomnet.cli.output import Output, size_text
 from dicomnet.inbox import Inbox, Kept
 from dicomnet.inbox.studies import Census, Channel, Reporter
@@ -110,6 +112,16 @@ class Reception:
     def refuse(self, address: tuple[str, int], refusal: Reject | None) -> None:
         """Somebody was not let in."""
         self._counters.add(**{_why(refusal): 1})
+
+    def state(self, studies: Studies | None, associations: int) -> State:
+        """How it is doing now."""
+        total = self._counters.totals()
+        try:
+            free = shutil.disk_usage(self._inbox.folder).free
+        except OSError:  # its folder has gone; each instance tells why that is bad
+            free = None
+        seen = None if studies is None else studies.seen
+        return State(total["stored"], total["size"], total["failed"], seen, associations, free)
 
     def summarise(self, studies: Studies | None) -> None:
         total = self._counters.totals()

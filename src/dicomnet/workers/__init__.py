@@ -104,6 +104,11 @@ class Workers:
         with theirs:
             self._process = fork(supervise)
 
+    @property
+    def associations(self) -> int:
+        """How many the workers have now."""
+        return self._job.board.associations
+
     def wait_ready(self) -> None:
         """Return when all workers serve. Raises OSError if they do not, ValueError if ``run_one`` cannot be pickled."""
         with self._watching():

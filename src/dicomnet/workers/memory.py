@@ -88,6 +88,11 @@ class Board:
         for number in range(workers):
             self.down(number)
 
+    @property
+    def associations(self) -> int:
+        """Of all workers."""
+        return sum(self._words[_ASSOCIATIONS :: self._columns])
+
     def down(self, number: int) -> None:
         """The worker is no more, and has nothing."""
         start = number * self._columns
@@ -116,6 +121,10 @@ class SharedTally(Tally):
         self._slots = (len(own) - _KEYS) // 2
         self._deferred = 0
         own[_CONNECTIONS] = own[_ASSOCIATIONS] = 0
+
+    @property
+    def associations(self) -> int:
+        return sum(row[_ASSOCIATIONS] for row in self._rows)
 
     @property
     def pending(self) -> int:
