@@ -343,6 +343,11 @@ def test_a_narrow_terminal_cuts_texts_but_no_uids(drawn: Any, archive: Archive) 
     narrow = drawn("find", archive.peer, "-k", "PatientID=P*", columns=60)
     assert "no room for StudyDate, StudyDescription; --columns" in narrow.out.replace("\n", "")
     assert narrow.out.splitlines()[1].split() == ["P1", "Doe^J1", match(1).StudyInstanceUID]
+    narrow = drawn("find", archive.peer, "-k", "PatientID=P*", columns=50)
+    assert match(1).StudyInstanceUID not in narrow.out, "it would take most of the room"
+    assert "a long text" in narrow.out
+    asked = drawn("find", archive.peer, "--columns", "PatientID,StudyInstanceUID", columns=44)
+    assert match(1).StudyInstanceUID in asked.out
 
 
 def test_a_huge_value_is_shown_at_once(drawn: Any, archive: Archive) -> None:

@@ -25,6 +25,7 @@ _GAP: Final = "  "
 _NARROWEST: Final = 8  # columns of a column that has to give room
 _CUT: Final = "…"
 _SPINNER: Final = "⠋"  # one of the characters that rich has for it
+_MOST_OF_ROOM: Final = 0.6  # that a UID may take which nobody has asked for
 _LONGEST_UID: Final = 64  # characters
 _ASCII_CUT: Final = "~"
 _MOST_CHARACTERS: Final = 4  # for a column of the terminal: combining ones take none
@@ -229,9 +230,13 @@ def _fitting(columns: Sequence[_Column], headings: Sequence[int], room: int) -> 
             column.width = max(least[column.index], headings[column.index])
         if _narrowed(fitting, least, room):
             return fitting
-        # An empty one, or the last one; nobody asked for it.
-        others = [column for column in fitting if not (column.wanted or column.filled)]
-        others = others or [column for column in fitting if not (column.wanted or column.whole)][-1:]
+        # Empty ones, then UIDs that leave no room for anything else, then the last one.
+        unasked = [column for column in fitting if not column.wanted]
+        others = (
+            [column for column in unasked if not column.filled]
+            or [column for column in unasked if column.whole and column.width > _MOST_OF_ROOM * room]
+            or [column for column in unasked if not column.whole][-1:]
+        )
         if not others:
             return fitting
         fitting = [column for column in fitting if column not in others]
