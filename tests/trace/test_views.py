@@ -308,6 +308,16 @@ def test_a_time_that_no_calendar_has_is_no_error(when: float) -> None:
     assert "at no time" in svg(Diagram(1, began=when))
 
 
+def test_tls_is_no_failure() -> None:
+    """It passes, and cannot be read: nothing is wrong with it."""
+    dialogue = Dialogue().bytes(True, bytes.fromhex("16030100c8010000c40303") + bytes(20)).close()
+    totals = Totals()
+    for seen in dialogue.seen():
+        totals.add(seen)
+    assert totals.failures == {}
+    assert any("TLS" in line and "cannot be read" in line for line in drawn(dialogue))
+
+
 def test_requests_that_wait_for_an_answer_hold_no_data_sets() -> None:
     """There may be thousands of them."""
     watcher = Watcher()

@@ -17,6 +17,7 @@ NO_PDU: Final = 0  # the type of a piece that belongs to no PDU
 _KNOWN: Final = range(PduType.ASSOCIATE_RQ, PduType.ABORT + 1)
 _P_DATA_TF: Final = PduType.P_DATA_TF.value
 _TLS_RECORDS: Final = range(0x14, 0x18)  # RFC 8446 5.1: change cipher spec, alert, handshake, application data
+TLS: Final = "TLS: cannot be read"  # why a stream is lost that is TLS, which is nothing wrong
 _TLS_MAJOR: Final = 3  # of every version since SSL 3.0
 
 
@@ -123,7 +124,7 @@ class PduStream:
         if kind in _KNOWN:
             self.lost = f"a PDU of type {kind:02X}H announces {length} bytes"
         elif kind in _TLS_RECORDS and header[1] == _TLS_MAJOR and not self._any:
-            self.lost, self.is_tls = "TLS: cannot be read", True
+            self.lost, self.is_tls = TLS, True
         elif self._any and header[1] == 0 and length <= self._longest:
             return True  # 9.3.1: the byte is reserved, 0; so this is a PDU of a type that nobody knows
         else:

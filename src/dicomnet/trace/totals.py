@@ -13,6 +13,7 @@ from typing import Final
 from dicomnet.plain import printable
 from dicomnet.trace.decoding import message_name
 from dicomnet.trace.exchanges import Seen, status_of
+from dicomnet.trace.pdus import TLS
 from dicomnet.trace.records import Closed, Fault, Garbage, Message, Opened, Pdu
 from dicomnet.trace.wording import pdu_name, remark, status_text
 from dicomnet.ul.pdu import Abort, AssociateAc, AssociateRj
@@ -85,7 +86,7 @@ def failure(seen: Seen) -> str:
             return "no presentation context was accepted"
         case Pdu(type=number, problem=problem) if problem:
             return f"{pdu_name(number)}: {printable(problem)}"
-        case Garbage(reason=reason):
+        case Garbage(reason=reason) if reason != TLS:
             return printable(reason)
         case Closed(how="unreachable" | "reset") as closed:
             return remark(Seen(closed))

@@ -18,6 +18,7 @@ from dicomnet.errors import AssociationAborted, AssociationRejected
 from dicomnet.plain import printable, seconds_text, size_text
 from dicomnet.trace.decoding import message_name
 from dicomnet.trace.exchanges import Seen, service_of, status_of
+from dicomnet.trace.pdus import TLS
 from dicomnet.trace.records import Address, Closed, Fault, Garbage, Message, Opened, Pdu
 from dicomnet.ul import pdu
 
@@ -65,8 +66,8 @@ def name(seen: Seen) -> str:
             return pdu_name(number)
         case Message(command=command):
             return message_name(command)
-        case Garbage():
-            return "no DICOM"
+        case Garbage(reason=reason):
+            return "TLS" if reason == TLS else "no DICOM"
         case Fault():
             return "fault"
         case Closed(how=how):
@@ -79,6 +80,8 @@ def kind(seen: Seen) -> Kind:
     match seen.record:
         case Message() as message:
             return _message_kind(message)
+        case Garbage(reason=reason) if reason == TLS:
+            return "connection"
         case Pdu(value=pdu.AssociateRj() | pdu.Abort()) | Garbage():
             return "failure"
         case Pdu(problem=problem) if problem:
@@ -123,6 +126,8 @@ def remark(seen: Seen) -> str:
         case Message() as message:
             return printable(", ".join(_message_parts(message, seen)))
         case Garbage(reason=reason, data=data):
+            if reason == TLS:
+                return "what passes cannot be read"
             words = data.rstrip().decode("latin-1")
             return printable(reason + (f"; it begins {words!r}" if words.isascii() and words.strip() else ""))
         case Fault(what=what, rule=rule):
