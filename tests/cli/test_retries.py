@@ -111,13 +111,13 @@ def moody(request: pytest.FixtureRequest) -> Iterator[Moody]:
 def test_all_arrive_where_associations_are_rejected_and_connections_reset(
     tmp_path: Path, moody: Moody, command: Callable[..., Done]
 ) -> None:
-    """With the default options. Where it was accepted before, even "rejected-permanent" is no reason to give up."""
+    """With the default attempts. Where it was accepted before, even "rejected-permanent" is no reason to give up."""
     content = file(tmp_path, 100).read_bytes()
     folder = tmp_path / "files"
     folder.mkdir()
     for number in range(100, 500):
         (folder / f"{number}.dcm").write_bytes(content.replace(b"1.2.3.100", b"1.2.3.%d" % number))
-    done = command("send", moody.peer, folder, "--json")
+    done = command("send", moody.peer, folder, "--backoff", 0.05, "--json")
     *each, summary = [json.loads(line) for line in done.out.splitlines()]
     assert done.code == 0, done.err
     assert {event["event"] for event in each} == {"sent"}

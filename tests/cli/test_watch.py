@@ -23,10 +23,16 @@ Serve = Callable[..., Scp]
 _PATIENCE = 60.0  # seconds, on a busy machine
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events are told at once, since there are few."""
+    monkeypatch.setattr(watch, "_EVENTS", 20)
+
+
 class Watched:
     """A sender that watches, on a thread; ``arrived`` gives the instances as the peer gets them."""
 
-    def __init__(self, scp: Scp, folder: Path, ledger: Path, *, settle: float = 0.3, **options: Any) -> None:
+    def __init__(self, scp: Scp, folder: Path, ledger: Path, *, settle: float = 0.1, **options: Any) -> None:
         self.arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.outcomes: list[dicomnet.Outcome] = []
         self.skipped: list[Any] = []
@@ -89,10 +95,11 @@ def test_a_file_is_sent_when_it_has_stopped_growing(tmp_path: Path, serve: Serve
     folder.mkdir()
     content = file(tmp_path, 1).read_bytes()
     with Watched(scp, folder, tmp_path / "ledger", settle=0.5) as watched, (folder / "x.dcm").open("wb") as growing:
-        for start in range(0, len(content), 40):
-            growing.write(content[start : start + 40])
+        step = len(content) // 10 + 1
+        for start in range(0, len(content), step):
+            growing.write(content[start : start + step])
             growing.flush()
-            assert not watched.stop.wait(0.1)
+            assert not watched.stop.wait(0.06)
         assert watched.next() == "1.2.3.1"
     assert [bytes(dataset) for dataset in scp.received] == [bytes(instance(1))]
 
