@@ -154,6 +154,16 @@ def test_a_refusal_is_told_and_not_repeated() -> None:
     assert all("refused the request" in reason and "0x0213" in reason for reason in reasons(answers))
 
 
+def test_a_peer_that_does_not_commit_is_not_asked_again() -> None:
+    """No presentation context (PS3.8 7.1.1.14) is an answer for good: to wait and ask again would tell the same."""
+    with dicomnet.serve(dicomnet.AE("SCP", contexts=[dicomnet.Verification]), HOST, 0) as server:
+        requestor = Requestor(server.port)
+        answers = list(requestor.commit(subjects(4), Patience(seconds=60, attempts=2, pause=60.0), size=2))
+    assert len(requestor.made) == 1
+    assert by_state(answers) == {"unanswered": {f"1.9.{index}" for index in range(1, 5)}}
+    assert "1.2.840.10008.1.20.1" in reasons(answers).pop()
+
+
 def test_a_peer_that_is_not_there_is_tried_as_often_as_it_may_be_and_then_no_more() -> None:
     """One set of attempts for all, and not for each transaction."""
     tries: list[int] = []
@@ -320,7 +330,7 @@ def test_instances_of_which_only_the_uid_is_known_are_asked_for_by_lists_of_them
 def test_a_peer_without_queries_gives_no_answer_and_is_not_asked_for_ever() -> None:
     ae = dicomnet.AE("SCP", contexts=[dicomnet.Verification])
     with dicomnet.serve(ae, HOST, 0) as server:
-        answers = verified(server.port, subjects(5), Patience(seconds=60, attempts=2, pause=0.01))
+        answers = verified(server.port, subjects(5), Patience(seconds=60, attempts=2, pause=60.0))
     assert by_state(answers) == {"unanswered": {f"1.9.{index}" for index in range(1, 6)}}
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from dicomnet.errors import DicomNetworkError, StatusError
+from dicomnet.errors import DicomNetworkError, NoAcceptedContext, StatusError
 from dicomnet.sender.confirmation import Answer, Link, Patience, Subject, batches, failure_text
 
 if TYPE_CHECKING:
@@ -103,6 +103,9 @@ class _Committing:
                 return
             except StatusError as error:
                 reason = f"the peer refused the request: {error}"
+                break
+            except NoAcceptedContext as error:  # nor will it be the next time
+                reason = self._hopeless = str(error)
                 break
             except (DicomNetworkError, OSError) as error:
                 reason = str(error)

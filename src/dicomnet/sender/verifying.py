@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from dicomnet.errors import DicomNetworkError, StatusError
+from dicomnet.errors import DicomNetworkError, NoAcceptedContext, StatusError
 from dicomnet.models import query_class
 from dicomnet.sender.confirmation import Answer, Link, Patience, Subject, batches
 
@@ -92,6 +92,9 @@ class _Verifier:
                 continue
             try:
                 found |= self._ask(place, wanted)
+            except NoAcceptedContext as error:  # nor will it be the next time
+                self._hopeless = str(error)
+                break
             except (DicomNetworkError, OSError) as error:
                 why.update(dict.fromkeys(wanted, str(error)))
                 if isinstance(error, StatusError):
