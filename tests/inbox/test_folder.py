@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -109,12 +110,18 @@ def _keep_all(folder: Path, duplicates: Any, sizes: list[int]) -> list[str]:
         return list(pool.map(lambda size: inbox.keep(instance(size % 5, size=size)).what, sizes))
 
 
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Any]:
+    with get_context("spawn").Pool(2) as pool:
+        yield pool
+
+
 @pytest.mark.parametrize("duplicates", ["keep", "replace", "compare"])
-def test_processes_and_threads_may_store_the_same_at_once(tmp_path: Path, duplicates: Any) -> None:
+def test_processes_and_threads_may_store_the_same_at_once(tmp_path: Path, duplicates: Any, processes: Any) -> None:
     """None overwrites what another one was told is stored, and a name never has half a file."""
     sizes = list(range(10, 60)) * 2
-    with get_context("spawn").Pool(2) as pool:
-        said = Counter(what for whats in pool.starmap(_keep_all, [(tmp_path, duplicates, sizes)] * 2) for what in whats)
+    told = processes.starmap(_keep_all, [(tmp_path, duplicates, sizes)] * 2)
+    said = Counter(what for whats in told for what in whats)
     expected = {bytes(instance(size % 5, size=size)) for size in sizes}
     assert set(stored(tmp_path)) <= expected
     if duplicates == "compare":

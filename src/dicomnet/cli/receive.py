@@ -19,7 +19,6 @@ from dicomnet.cli.storing import Execution, Storing, network_value, storing as s
 if TYPE_CHECKING:
     from dicomnet import AE, Limits, Server
     from dicomnet.cli.execution import Completion
-    from dicomnet.cli.live import Live
     from dicomnet.cli.reception import Reception
     from dicomnet.config import Identity
     from dicomnet.dataset import Path
@@ -143,30 +142,28 @@ def command(
         _tell(server, host, ae.title, folder, output)
         # What is there now stays to the end: nothing that the garbage collector need look at, then least of all.
         gc.freeze()
-        with _live(server, reception, completion) if live else contextlib.nullcontext():
-            while not interrupt.wait():
-                pass
-        _close(server, reception, completion)
+        _run(interrupt, server, reception, completion, live=live)
     return 0
 
 
-def _live(server: Server, reception: Reception, completion: Completion | None) -> Live:
+def _run(
+    interrupt: Interrupt, server: Server, reception: Reception, completion: Completion | None, *, live: bool
+) -> None:
+    """Until a signal, then all in order. A second one, whenever it comes, cuts that short, but what it cuts is told."""
     from dicomnet.cli.live import Live
 
     studies = None if completion is None else completion.studies
-    return Live(lambda: reception.state(studies, server.associations))
-
-
-def _close(server: Server, reception: Reception, completion: Completion | None) -> None:
-    """In order; at a second signal at once, but what that cuts short is told."""
     try:
+        with Live(lambda: reception.state(studies, server.associations)) if live else contextlib.nullcontext():
+            while not interrupt.wait():
+                pass
         server.close()
         if completion is not None:
             completion.close()
     finally:
         if completion is not None:
             completion.stop()
-        reception.summarise(completion.studies if completion is not None else None)
+        reception.summarise(studies)
 
 
 def _application_entity(
