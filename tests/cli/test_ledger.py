@@ -237,6 +237,23 @@ def test_what_is_no_ledger_is_told(tmp_path: Path) -> None:
             send([], f"SCP@{HOST}", ledger=path)
 
 
+@pytest.mark.parametrize("name", ["", "folder", "dangling"])
+def test_what_can_be_no_ledger_is_told_and_nothing_is_made_beside_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with pytest.raises(dicomnet.LedgerError, match="no name of a file"):
+        Ledger(name and str(tmp_path / name))
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "dangling"}
+
+
+def test_a_name_that_means_something_to_sqlite_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Ledger(":memory:") as ledger:
+        ledger.record(dicomnet.Peer("SCP", HOST), [Outcome("/1", dicomnet.Status.SUCCESS)])
+        assert ledger.counts(dicomnet.Peer("SCP", HOST))["sent"] == 1
+    assert len(rows(tmp_path / ":memory:")) == 1
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_ledger_that_cannot_be_written_ends_it(tmp_path: Path, serve: Serve, processes: int) -> None:
     """As on a full disk: what cannot be written down is not told, and nothing more is sent."""

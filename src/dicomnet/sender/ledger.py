@@ -105,6 +105,11 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = os.fspath(path)
+        self._file = os.path.abspath(
+            self.path
+        )  # else SQLite has meanings of its own for some names, such as ":memory:"
+        if not self.path or (os.path.lexists(self._file) and not os.path.isfile(self._file)):
+            raise LedgerError(f"{self.path!r}: this is no name of a file that could be a ledger; name another one")
         self._lock = threading.RLock()
         self._reading = threading.Lock()
         with self._failing():
@@ -150,7 +155,7 @@ class Ledger:
 
         The system gives it up with the process, however that ended.
         """
-        connection = sqlite3.connect(f"{self.path}-lock", timeout=0, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(f"{self._file}-lock", timeout=0, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
@@ -162,7 +167,7 @@ class Ledger:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=_BUSY, isolation_level=None, check_same_thread=False, cached_statements=_ROWS + 64
+            self._file, timeout=_BUSY, isolation_level=None, check_same_thread=False, cached_statements=_ROWS + 64
         )
         connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL}")
         return connection
