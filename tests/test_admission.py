@@ -94,6 +94,13 @@ def test_who_was_refused_is_told_with_the_reason_and_a_handler_that_fails_change
     assert "on_refusal failed" in caplog.text
 
 
+def test_associations_are_counted_from_their_admission_to_their_end() -> None:
+    door = admission()
+    with admitted(door), arrives(door):
+        assert door.associations == 1
+    assert door.associations == 0
+
+
 def test_a_refusal_is_told_to_a_plain_function_alone() -> None:
     async def note(*_what: object) -> None: ...
 

@@ -439,6 +439,7 @@ def test_the_tallies_of_workers_count_together() -> None:
     second.dismiss("A", "1")
     assert second.admit("C", "1", limits)
     assert not first.admit("D", "1", limits)
+    assert board.associations == first.associations == second.associations == 5
     board.down(1)
     assert first.admit("A", "1", limits)
     assert not first.admit("D", "1", limits)  # 4 from there
