@@ -19,10 +19,10 @@ from dicomnet.config import Timeouts
 from dicomnet.trace.drawing import ASCII, BOXES
 from tests.callbacks.recorder import CT, EXPLICIT, Scp, Scu, Stage
 from tests.callbacks.test_security import certificates
-from tests.cli.conftest import Done, command
+from tests.cli.conftest import Done, command, logging_as_before
 from tests.faces.wire import echo_rq
 
-__all__ = ["command"]  # the fixture
+__all__ = ["command", "logging_as_before"]  # the fixtures
 
 Run = Callable[..., Done]
 
