@@ -212,8 +212,13 @@ def test_no_module_and_no_function_is_too_long(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= LONGEST_MODULE
     functions = (node for node in ast.walk(ast.parse(text)) if isinstance(node, FUNCTIONS))
-    lengths = {node.name: node.end_lineno - node.lineno + 1 for node in functions}
-    assert not {name: lines for name, lines in lengths.items() if lines > LONGEST_FUNCTION}
+    lengths = [(node.name, node.end_lineno - node.lineno + 1 - docstring_lines(node)) for node in functions]
+    assert not [(name, lines) for name, lines in lengths if lines > LONGEST_FUNCTION]
+
+
+def docstring_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """What explains many parameters is long, and not what makes a function hard to follow."""
+    return len(ast.get_docstring(function, clean=False).splitlines()) if ast.get_docstring(function) else 0
 
 
 # --- what is public -------------------------------------------------------------------------------------------------

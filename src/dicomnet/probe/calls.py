@@ -220,7 +220,7 @@ class _Exchange:
             self._link.receive_within(_AFTERWARDS)
         except ssl.SSLError as error:
             return error
-        except OSError:
+        except OSError:  # it has nothing to say; why the connection broke is known
             pass
         return None
 

@@ -126,7 +126,7 @@ def _vr(tag: int, given: str | None) -> str:
     else:
         try:
             return dictionary_VR(tag).partition(" or ")[0]
-        except KeyError:
+        except KeyError:  # the error below says what to do
             pass
     name = f"{tag >> 16:04X},{tag & 0xFFFF:04X}"
     raise ValueError(f"the VR of {name} is not in the data dictionary; write it behind the tag: {name}:LO")

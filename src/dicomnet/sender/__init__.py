@@ -146,17 +146,17 @@ def send(
     if processes > 1 and tls is not None:
         raise ValueError("an SSLContext cannot be given to other processes; use processes=1 with tls")
     recorder = None if ledger is None else _recorder(ledger, options.peer)
-    found: Iterable[Any] = find_files(paths)
-    if recorder is not None:
-        found = recorder.unsent(found)
-    sender: Pool | Crew
-    if processes == 1:
-        sender = Pool(options, stop, recorder)
-    else:
-        from dicomnet.sender.processes import Crew
+    found = find_files(paths)
+    sender = _sender(options, stop, processes, recorder)
+    return Sending(sender, sender.run(found if recorder is None else recorder.unsent(found), on_skipped), recorder)
 
-        sender = Crew(options, stop, processes, recorder)
-    return Sending(sender, sender.run(found, on_skipped), recorder)
+
+def _sender(options: Options, stop: Stop | None, processes: int, recorder: Recorder | None) -> Pool | Crew:
+    if processes == 1:
+        return Pool(options, stop, recorder)
+    from dicomnet.sender.processes import Crew
+
+    return Crew(options, stop, processes, recorder)
 
 
 def _recorder(ledger: Path | Ledger, peer: Peer) -> Recorder:
