@@ -795,6 +795,22 @@ def test_a_get_that_is_closed_early_answers_what_it_has_and_cancels():
     both.run(both.scu.release())
 
 
+def test_an_instance_of_a_get_is_answered_as_the_user_says():
+    """PS3.4 C.4.3.2: a failure to store is counted by who sent it; each instance is answered once."""
+    both, results = getting([ct("1.1"), ct("1.2")])
+    with pytest.raises(LocalProtocolError, match="no instance"):
+        both.loop.run(results.answer(0))
+    assert both.loop.run(results.next()).sop_instance_uid == "1.1"
+    both.loop.run(results.answer(Status.OUT_OF_RESOURCES))
+    with pytest.raises(LocalProtocolError, match="no instance"):
+        both.loop.run(results.answer(0))
+    assert both.loop.run(results.next()).sop_instance_uid == "1.2"
+    with pytest.raises(StatusError, match="B000"):
+        both.loop.run(results.next())
+    assert results.progress == SubOperations(0, 1, 1, 0)
+    both.run(both.scu.release())
+
+
 def test_a_wrong_instance_of_a_get_is_refused():
     """PS3.4 B.2.3: as by every storage SCP."""
     scu = Asking()

@@ -66,6 +66,15 @@ def test_only_two_bits_of_the_message_control_header_count(control: int, cut: in
     assert framed(0, [data[:cut], data[cut:]]) == expected
 
 
+def test_it_tells_how_much_of_a_fragment_is_still_to_come() -> None:
+    """9.3.5.1: the item length counts the context ID and the message control header, too."""
+    it = Framer(0, LIMITS)
+    it.receive(b"\4\0\0\0\0\x0a\0\0\0\6\1\2ab")
+    assert it.fragment_left == 2
+    it.receive(b"cd")
+    assert it.fragment_left == 0
+
+
 def test_reserved_fields_are_not_tested() -> None:
     """N-08: the second byte of a header."""
     data = pdu.encode(P_DATA)
