@@ -25,7 +25,7 @@ hypothesis.settings.register_profile("default", deadline=None, max_examples=100)
 hypothesis.settings.register_profile(
     "ci",
     deadline=None,
-    max_examples=200,
+    max_examples=100,
     derandomize=True,
     print_blob=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],

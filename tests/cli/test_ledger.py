@@ -173,7 +173,7 @@ def on_disk(ledger: Path) -> int:
     with contextlib.closing(sqlite3.connect(f"file:{ledger}?immutable=1", uri=True)) as connection:
         try:
             return int(connection.execute("SELECT count(*) FROM file").fetchone()[0])
-        except sqlite3.OperationalError:  # not even the table
+        except sqlite3.DatabaseError:  # not even the table; or the log is just being written into the file
             return 0
 
 
