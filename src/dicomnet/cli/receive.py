@@ -17,6 +17,8 @@ from dicomnet.cli.settings import Settings
 from dicomnet.cli.storing import Execution, Storing, network_value, storing as storing_options
 
 if TYPE_CHECKING:
+    import ssl
+
     from dicomnet import AE, Limits, Server
     from dicomnet.cli.execution import Completion
     from dicomnet.cli.reception import Reception
@@ -123,6 +125,7 @@ def command(
     from dicomnet.cli.reception import Reception
 
     workers, host = acceptance["workers"], acceptance["host"]
+    tls = settings.server_tls()  # before a folder is made: what is wrong with it is a matter of usage
     inbox = storing.inbox(folder, workers)
     channel = channel_for(workers, execution)
     reception = Reception(inbox, output, workers, channel, follow=execution.command is not None)
@@ -136,7 +139,7 @@ def command(
         live = not (output.json or output.quiet) and sys.stderr.isatty()
         if live:
             show_status("")  # workers, too, have to know that there is one
-        server = _serve(ae, host, acceptance["port"], settings, workers)
+        server = _serve(ae, host, acceptance["port"], tls, workers)
         if completion is not None:
             completion.start()
         _tell(server, host, ae.title, folder, output)
@@ -208,11 +211,11 @@ def _limits(max_associations: int | None) -> Limits:
     return replace(limits, associations_per_address=max_associations) if max_associations else limits
 
 
-def _serve(ae: AE, host: str, port: int, settings: Settings, workers: int) -> Server:
+def _serve(ae: AE, host: str, port: int, tls: ssl.SSLContext | None, workers: int) -> Server:
     from dicomnet import serve
 
     try:
-        return serve(ae, host, port, tls=settings.server_tls(), workers=workers)
+        return serve(ae, host, port, tls=tls, workers=workers)
     except OSError as error:
         raise Failure(
             f"cannot listen on {host} port {port}: {error.strerror or error};"
